@@ -1,0 +1,289 @@
+"""A batch of PushT scenes: what `PushTEnv` (one) and `PushTVectorEnv` (many) share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
+from .geometry import (
+    COVERAGE_THRESHOLD,
+    STATE_SIZE,
+    WORLD_SIZE,
+    as_goal,
+    as_state,
+    coverage,
+    pose_success,
+    valid_state,
+)
+from .physics import ACTION_MODES, World, targets
+from .render import Renderer
+from .variations import Variation, make_variation
+
+__all__ = [
+    "DEFAULT_GOAL",
+    "OBS_TYPES",
+    "SUCCESS_RULES",
+    "SceneOptions",
+    "SceneStart",
+    "Scenes",
+    "draw_start",
+    "make_start",
+    "per_scene",
+]
+
+OBS_TYPES = ("pixels", "state", "pixels_state")
+SUCCESS_RULES = ("coverage", "pose")
+DEFAULT_GOAL = (256.0, 256.0, np.pi / 4)
+_RESET_KEYS = ("state", "goal", "variation")
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """The constructor arguments of the environments, checked.
+
+    Attributes:
+        obs_type: "pixels", "state" or "pixels_state".
+        image_size: S, pixels of a side of the observation, 16 to 1024.
+        action_mode: "relative" or "absolute".
+        success: "coverage" or "pose".
+    """
+
+    obs_type: str = "pixels"
+    image_size: int = 64
+    action_mode: str = "relative"
+    success: str = "coverage"
+
+    def __post_init__(self) -> None:
+        choices = {"obs_type": OBS_TYPES, "action_mode": ACTION_MODES, "success": SUCCESS_RULES}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(known)}")
+        if not 16 <= self.image_size <= 1024:
+            raise ValueError(f"image_size must be from 16 to 1024, got {self.image_size}")
+
+    @property
+    def pixels(self) -> bool:
+        """Whether observations hold pixels."""
+        return "pixels" in self.obs_type
+
+    @property
+    def observation_space(self) -> spaces.Dict:
+        """Of one environment: "pixels" uint8 (S, S, 3) and/or "state" float64 (10,)."""
+        parts: dict[str, spaces.Space] = {}
+        if self.pixels:
+            parts["pixels"] = spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
+        if "state" in self.obs_type:
+            parts["state"] = spaces.Box(-np.inf, np.inf, (STATE_SIZE,), np.float64)
+        return spaces.Dict(parts)
+
+    @property
+    def action_space(self) -> spaces.Box:
+        """Of one environment: [-1, 1] when relative, [0, 512] px when absolute."""
+        low, high = (-1.0, 1.0) if self.action_mode == "relative" else (0.0, WORLD_SIZE)
+        return spaces.Box(low, high, (2,), np.float32)
+
+
+@dataclass(frozen=True)
+class SceneStart:
+    """One episode's start: state (10,), goal (10,) with NaN where the agent does not count, and the variation."""
+
+    state: Array
+    goal: Array
+    variation: Variation
+
+
+def draw_start(rng: np.random.Generator, variation: Variation) -> Array:
+    """Draw a start state (10,) from gym-pusht's distribution, again until nothing overlaps.
+
+    gym-pusht draws agent and block position and the block's angle, and turns the block about its centre of gravity
+    after it has placed it. Some of its starts put the block in a wall or the agent in the block; those are drawn
+    again here.
+    """
+    cx, cy = variation.shape.center_of_gravity
+    while True:
+        agent = rng.integers(50, 450), rng.integers(50, 450)
+        x, y = rng.integers(100, 400), rng.integers(100, 400)
+        angle = rng.uniform(-np.pi, np.pi)
+        cos, sin = np.cos(angle), np.sin(angle)
+        turned = np.array((x + cx - cos * cx + sin * cy, y + cy - sin * cx - cos * cy, angle))
+        state = as_state(np.concatenate((agent, turned)))
+        if valid_state(state, variation.shape, margin=0.0) and _clearance(state, variation) > 0:
+            return state
+
+
+def make_start(options: Mapping[str, Any], rng: np.random.Generator) -> SceneStart:
+    """Resolve the reset options of one environment.
+
+    Raises:
+        ValueError: for an unknown option, a state or goal of a wrong length, or an unknown variation.
+    """
+    unknown = sorted(set(options) - set(_RESET_KEYS))
+    if unknown:
+        raise ValueError(f"unknown reset option {', '.join(map(repr, unknown))}; known: {', '.join(_RESET_KEYS)}")
+    variation = options.get("variation")
+    variation = variation if isinstance(variation, Variation) else make_variation(variation)
+    state, goal = options.get("state"), options.get("goal")
+    start = draw_start(rng, variation) if state is None else as_state(state)
+    resolved = as_goal(DEFAULT_GOAL if goal is None else goal)
+    for name, array in (("state", start), ("goal", resolved)):
+        if array.shape != (STATE_SIZE,):
+            raise ValueError(f"{name}: expected one row for one environment, got shape {array.shape}")
+    return SceneStart(start, resolved, variation)
+
+
+class Scenes:
+    """B scenes stepped together.
+
+    Attributes after `reset`:
+        states: float64 (B, 10).
+        goals: float64 (B, 10); NaN where the agent's position does not count.
+        goal_states: the same, with the agent's start position in place of NaN.
+        coverages: float64 (B,).
+        successes: bool (B,), by the chosen rule.
+        goal_pixels: uint8 (B, S, S, 3) when there are pixels: the scenes at `goal_states`.
+    """
+
+    def __init__(self, options: SceneOptions, count: int) -> None:
+        self.options = options
+        self._low, self._high = options.action_space.low, options.action_space.high
+        self.states, self.goals, self.goal_states = np.zeros((3, count, STATE_SIZE))
+        self.coverages = np.zeros(count)
+        self.successes = np.zeros(count, bool)
+        self._worlds: list[World | None] = [None] * count
+        self._variations = [Variation()] * count
+        size = options.image_size if options.pixels else 0
+        self._background, self.goal_pixels = np.zeros((2, count, size, size, 3), np.uint8)
+        self._renderer: Renderer | None = None
+
+    def reset(self, starts: Mapping[int, SceneStart]) -> None:
+        """Begin new episodes in the scenes whose index is given."""
+        for index, start in starts.items():
+            self.states[index], self.goals[index] = start.state, start.goal
+            self.goal_states[index] = np.where(np.isnan(start.goal), start.state, start.goal)
+            self._variations[index] = start.variation
+            self._worlds[index] = World(start.state, start.variation)
+        rows = np.array(sorted(starts), int)
+        self._measure(rows)
+        if self.options.pixels:
+            same = all(v == self._variations[0] for v in self._variations)
+            self._renderer = Renderer(self.options.image_size, self._variations[0] if same else self._variations)
+            self._background = self._renderer.background(self.goals)
+            self.goal_pixels[rows] = self._renderer.draw(self._background, self.goal_states)[rows]
+
+    def step(self, actions: ArrayLike, active: NDArray[np.bool_] | None = None) -> None:
+        """Advance by one step (0.1 s).
+
+        Args:
+            actions: (B, 2), clipped into the action space.
+            active: bool (B,), scenes to advance; by default all.
+
+        Raises:
+            ValueError: for a wrong shape or a value that is not finite.
+        """
+        actions = np.asarray(actions, np.float64)
+        if actions.shape != (len(self.states), 2) or not np.isfinite(actions).all():
+            raise ValueError(f"actions must be finite and of shape {(len(self.states), 2)}, got {actions!r}")
+        actions = np.clip(actions, self._low, self._high)
+        aims = targets(actions, self.states[:, :2], self.options.action_mode)
+        before = self.states[:, 2:5].copy()
+        for i, (world, (x, y)) in enumerate(zip(self._worlds, aims.tolist(), strict=True)):
+            if active is None or active[i]:
+                if world is None:
+                    raise ValueError("call reset() before step()")
+                world.step(x, y)
+                self.states[i] = world.read()
+        moved = (before != self.states[:, 2:5]).any(axis=1)
+        if self.options.success == "pose":
+            self.successes = pose_success(self.states, self.goals)
+        if moved.any():
+            self._measure(np.flatnonzero(moved))
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Frames uint8 (B, S, S, 3) of the present states.
+
+        Raises:
+            ValueError: before the first reset.
+        """
+        if self._renderer is None:
+            raise ValueError("call reset() before asking for pixels")
+        return self._renderer.draw(self._background, self.states)
+
+    def render(self, index: int, size: int) -> NDArray[np.uint8]:
+        """One scene at another size: uint8 (size, size, 3)."""
+        renderer = Renderer(size, self._variations[index])
+        background = renderer.background(self.goals[index : index + 1])
+        return renderer.draw(background, self.states[index : index + 1])[0]
+
+    def observation(self) -> dict[str, Any]:
+        """The batched observation; arrays are the caller's own."""
+        observation: dict[str, Any] = {}
+        if self.options.pixels:
+            observation["pixels"] = self.pixels()
+        if "state" in self.options.obs_type:
+            observation["state"] = self.states.copy()
+        return observation
+
+    def info(self, with_goal_pixels: bool) -> dict[str, Any]:
+        """Batched info: "state", "goal_state", "coverage", "success" and, if asked and drawn, "goal_pixels"."""
+        info: dict[str, Any] = {
+            "state": self.states.copy(),
+            "goal_state": self.goal_states.copy(),
+            "coverage": self.coverages.copy(),
+            "success": self.successes.copy(),
+        }
+        if with_goal_pixels and self.options.pixels:
+            info["goal_pixels"] = self.goal_pixels.copy()
+        return info
+
+    def rewards(self) -> Array:
+        """gym-pusht's reward (B,): coverage over 0.95, at most 1."""
+        return np.minimum(self.coverages / COVERAGE_THRESHOLD, 1.0)
+
+    def _measure(self, rows: NDArray[np.int64]) -> None:
+        """Bring coverage and success up to date where the block has moved."""
+        shapes = [self._variations[i].shape for i in rows]
+        for shape in set(shapes):
+            same = rows[[s is shape for s in shapes]]
+            self.coverages[same] = coverage(self.states[same], self.goals[same], shape)
+        if self.options.success == "pose":
+            self.successes[rows] = pose_success(self.states[rows], self.goals[rows])
+        else:
+            self.successes[rows] = self.coverages[rows] > COVERAGE_THRESHOLD
+
+
+def _clearance(state: Array, variation: Variation) -> float:
+    """Distance between the agent's rim and the block; negative if they overlap."""
+    offset = state[:2] - state[2:4]
+    cos, sin = np.cos(state[4]), np.sin(state[4])
+    local = np.array((cos * offset[0] + sin * offset[1], cos * offset[1] - sin * offset[0]))
+    beyond = np.maximum(np.abs(local - variation.shape.centers) - variation.shape.halves, 0.0)
+    return float(np.linalg.norm(beyond, axis=1).min() - variation.agent_radius)
+
+
+def per_scene(options: Mapping[str, Any] | None, count: int) -> list[dict[str, Any]]:
+    """Split batched reset options into one mapping a scene.
+
+    Args:
+        options: "state" and "goal" with one row for all or one for each scene; "variation" one mapping or B of them.
+        count: B.
+
+    Raises:
+        ValueError: if a batch has another length than B.
+    """
+    split: list[dict[str, Any]] = [{} for _ in range(count)]
+    for name, value in (options or {}).items():
+        rows: Sequence[Any]
+        if value is None or isinstance(value, Mapping | Variation) or (name != "variation" and np.ndim(value) <= 1):
+            rows = [value] * count
+        else:
+            rows = value
+        if len(rows) != count:
+            raise ValueError(f"{name}: expected one row or {count} (the number of environments), got {len(rows)}")
+        for one, row in zip(split, rows, strict=True):
+            one[name] = row
+    return split

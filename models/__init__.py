@@ -1,0 +1,23 @@
+"""World models."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .lewm import LeWM, LeWMConfig, SIGReg
+
+__all__ = ["LeWM", "LeWMConfig", "SIGReg"]
+
+_LAZY = {"LeWM": ".lewm", "LeWMConfig": ".lewm", "SIGReg": ".lewm"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import models on first use: `import wmkit.models` alone stays light."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, those not yet imported too."""
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Checkpoints that ship with wmkit, one folder each, loaded as `pretrained:NAME`."""

@@ -1,0 +1,35 @@
+"""Planners, the action proposals they may start from, and the objectives they minimise."""
+
+from .base import SamplingPlanner
+from .cem import CEM
+from .objectives import (
+    ActionCost,
+    CompositeObjective,
+    DecodedObjective,
+    GoalObjective,
+    RewardObjective,
+    UncertaintyPenalty,
+)
+from .parametrisation import Hold, Parametrisation
+from .problem import Problem, Scored
+from .proposals import GaussianProposal, InverseDynamicsProposal, MixtureProposal
+from .search_free import ProposalPlanner
+
+__all__ = [
+    "CEM",
+    "ActionCost",
+    "CompositeObjective",
+    "DecodedObjective",
+    "GaussianProposal",
+    "GoalObjective",
+    "Hold",
+    "InverseDynamicsProposal",
+    "MixtureProposal",
+    "Parametrisation",
+    "Problem",
+    "ProposalPlanner",
+    "RewardObjective",
+    "SamplingPlanner",
+    "Scored",
+    "UncertaintyPenalty",
+]

@@ -1,0 +1,131 @@
+"""The cross-entropy method."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from wmkit.contracts import PlanningBudget, Proposal, WorldModel
+
+from .base import SamplingPlanner
+from .parametrisation import Hold
+from .problem import Problem, Scored
+
+__all__ = ["CEM", "CEMState"]
+
+
+@dataclass(frozen=True)
+class CEMState:
+    """A normal distribution over knots.
+
+    Attributes:
+        mean: (B, M, E), environment units.
+        std: (B, M, E), environment units.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+
+class CEM(SamplingPlanner[CEMState]):
+    """Cross-entropy method: draw from a normal distribution, refit it to the cheapest candidates, repeat.
+
+    The current mean is one of the candidates of every iteration, so the plan is never worse than its start under the
+    model. After Rubinstein (1999), with the defaults that world-model papers plan with.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        horizon: int = 5,
+        samples: int = 300,
+        iterations: int = 30,
+        elites: int = 30,
+        std: float = 1.0,
+        min_std: float = 0.05,
+        momentum: float = 0.0,
+        hold: int | Literal["block"] = 1,
+        proposal: Proposal | None = None,
+        proposal_share: float = 0.0,
+        result: Literal["best", "mean"] = "best",
+        budget: PlanningBudget | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Create a planner.
+
+        Args:
+            model: what to plan through.
+            horizon: H, model steps of a plan.
+            samples: N, candidates of one iteration.
+            iterations: refinements of the distribution.
+            elites: candidates that the distribution is refitted to; the same fraction where a budget cuts `samples`.
+            std: standard deviation to start with, as a fraction of half the action range.
+            min_std: smallest standard deviation, as a fraction of half the action range.
+            momentum: weight of the old mean and deviation in the new ones, in [0, 1).
+            hold: environment steps that one action is held for; "block" plans one action for each model step.
+            proposal: its first candidate is the first mean; None takes the warm start, or rest.
+            proposal_share: fraction of the first iteration's candidates that the proposal draws, in [0, 1).
+            result: "best" executes the cheapest candidate seen and costs nothing more; "mean" executes the last mean
+                for one more rollout, which suits stochastic models, whose cheapest candidate was partly lucky.
+            budget: limits of every decision that brings none of its own.
+            seed: of the generator for decisions that bring none of their own.
+
+        Raises:
+            ValueError: a number out of its range.
+        """
+        super().__init__(
+            model,
+            horizon=horizon,
+            samples=samples,
+            iterations=iterations,
+            parametrisation=Hold(model.spec.action_repeat if hold == "block" else hold),
+            proposal=proposal,
+            proposal_share=proposal_share,
+            budget=budget,
+            seed=seed,
+        )
+        if not 1 <= elites <= samples:
+            raise ValueError(f"CEM: elites is {elites!r}; give 1 to samples = {samples}")
+        if not 0 <= min_std <= std:
+            raise ValueError(f"CEM: std is {std!r} and min_std {min_std!r}; give 0 <= min_std <= std")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"CEM: momentum is {momentum!r}; give a number in [0, 1)")
+        if result not in ("best", "mean"):
+            raise ValueError(f"CEM: result is {result!r}; give 'best' or 'mean'")
+        self.elites = elites
+        self.std = std
+        self.min_std = min_std
+        self.momentum = momentum
+        self.result = result
+
+    def start(self, problem: Problem) -> CEMState:
+        """Return the normal distribution around `problem.initial`."""
+        return CEMState(problem.initial, (self.std * problem.half_range).expand_as(problem.initial))
+
+    def sample(self, state: CEMState, problem: Problem) -> Tensor:
+        """Draw candidates (B, N, M, E), the mean first."""
+        mean, std = state.mean.unsqueeze(1), state.std.unsqueeze(1)
+        return torch.cat([mean, torch.addcmul(mean, std, problem.noise(problem.samples - 1))], dim=1)
+
+    def update(self, state: CEMState, scored: Scored, problem: Problem) -> CEMState:
+        """Refit to the elites of finite cost; a row without any keeps its distribution."""
+        count = max(1, round(self.elites * scored.costs.shape[1] / self.samples))
+        costs, index = scored.costs.topk(count, dim=1, largest=False, sorted=False)
+        row = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
+        elites = scored.parameters[row, index]
+        weights = torch.isfinite(costs).to(elites.dtype)[:, :, None, None]
+        total = weights.sum(dim=1)
+        mean = (weights * elites).sum(dim=1) / total
+        std = ((weights * (elites - mean.unsqueeze(1)).square()).sum(dim=1) / total).sqrt()
+        std = torch.maximum(std, self.min_std * problem.half_range)
+        return CEMState(self._moved(state.mean, mean, total), self._moved(state.std, std, total))
+
+    def answer(self, state: CEMState) -> Tensor | None:
+        """Return the mean (B, M, E) where the planner was told to execute it."""
+        return state.mean if self.result == "mean" else None
+
+    def _moved(self, old: Tensor, new: Tensor, total: Tensor) -> Tensor:
+        """Return the new value, mixed with the old by the momentum; the old where no elite was usable."""
+        mixed = new if self.momentum == 0 else torch.lerp(new, old, self.momentum)
+        return torch.where(total > 0, mixed, old)

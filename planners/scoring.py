@@ -1,0 +1,99 @@
+"""Rolling candidates out, scoring them, and watching the clock."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wmkit.contracts import Objective, PlanningBudget, WorldModel
+
+from .parametrisation import Parametrisation
+from .problem import Best, Problem, Scored
+
+__all__ = ["Clock", "Scorer"]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Rolls candidates out in chunks and scores them."""
+
+    model: WorldModel
+    parametrisation: Parametrisation
+    wants_gradients: bool
+    problem: Problem
+    objective: Objective
+    budget: PlanningBudget
+
+    def score(self, parameters: Tensor) -> tuple[Scored, Best]:
+        """Score knots (B, N, M, E)."""
+        parameters = parameters.clamp(self.problem.low, self.problem.high)
+        costs: list[Tensor] = []
+        gradients: list[Tensor] = []
+        best: Best | None = None
+        for chunk in parameters.split(self._chunk_size(parameters.shape[1]), dim=1):
+            cost, found, gradient = self._score_chunk(chunk)
+            best = found if best is None else best.merged(found)
+            costs.append(cost)
+            gradients += [] if gradient is None else [gradient]
+        if best is None:
+            raise ValueError("sample gave no candidate; give at least 1")
+        return Scored(parameters, _joined(costs), _joined(gradients) if gradients else None), best
+
+    def _score_chunk(self, parameters: Tensor) -> tuple[Tensor, Best, Tensor | None]:
+        problem, model = self.problem, self.model
+        with torch.set_grad_enabled(self.wants_gradients):
+            if self.wants_gradients:
+                parameters = parameters.detach().requires_grad_()
+            low, high = (bound.repeat(problem.spec.action_repeat) for bound in (problem.low, problem.high))
+            actions = self.parametrisation.actions(parameters, problem.context, problem.spec, problem.horizon)
+            actions = actions.clamp(low, high).to(problem.context.latents.dtype)
+            rollout = model.rollout(problem.context, actions, problem.generator)
+            cost = self.objective.cost(rollout, actions)
+            if cost.shape != actions.shape[:2]:
+                raise ValueError(
+                    f"{type(self.objective).__name__}.cost gave shape {tuple(cost.shape)}; "
+                    f"expected (B, N) = {tuple(actions.shape[:2])}"
+                )
+            gradient = torch.autograd.grad(cost.sum(), parameters)[0] if self.wants_gradients else None
+        cost = cost.detach().to(problem.low.dtype)
+        finite = torch.isfinite(cost)
+        cost = torch.where(finite, cost, torch.inf)
+        lowest, index = cost.min(dim=1)
+        row = torch.arange(cost.shape[0], device=cost.device)
+        actions, latents = actions.detach()[row, index], rollout.latents.detach()[row, index]
+        return cost, Best(lowest, actions, latents, (~finite).sum()), gradient
+
+    def _chunk_size(self, n: int) -> int:
+        """Return how many candidates fit into the memory limit, at least one."""
+        if self.budget.bytes is None:
+            return n
+        latents, spec = self.problem.context.latents, self.problem.spec
+        numbers = latents.shape[0] * self.problem.horizon * (spec.block_size + spec.latent_size)
+        return max(1, min(n, self.budget.bytes // (numbers * latents.element_size())))
+
+
+class Clock:
+    """Tells whether another iteration would end too late, by the longest one so far."""
+
+    def __init__(self, began: float, seconds: float | None, device: torch.device) -> None:
+        self._began = began
+        self._seconds = seconds
+        self._device = device
+        self._last = time.perf_counter()
+        self._longest = 0.0
+
+    def out_of_time(self) -> bool:
+        """Return whether the next iteration would miss the limit; call once after every iteration."""
+        if self._seconds is None:
+            return False
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        self._longest = max(self._longest, now - self._last)
+        self._last = now
+        return now - self._began + self._longest > self._seconds
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

@@ -1,0 +1,292 @@
+"""Plan with a trained model on held-out starts and goals, beside the floors.
+
+    wmkit eval pretrained:pusht-tiny --env pusht
+    wmkit eval runs/pusht --env pusht --data data/pusht --protocol long50 --episodes 200
+    wmkit eval runs/other --env pusht --manifest first/manifest.json --compare first
+
+The planner's settings come from the model's folder; each can be overridden. The results are result.json, manifest.json
+and rollouts.gif. Success counts at any step within the budget; "settled" is half the tolerance over its last 5 steps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from wmkit.errors import UserError
+
+from .assembly import controller_maker, load_model, resolve_planning, search_agent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wmkit.contracts import WorldModel
+    from wmkit.evaluation import Manifest
+    from wmkit.evaluation.agents import Agent
+    from wmkit.evaluation.report import Row
+    from wmkit.evaluation.runner import Outcomes
+    from wmkit.evaluation.suite import Pairs
+    from wmkit.tasks import Task
+
+__all__ = ["Eval", "Measured", "measure", "run", "show"]
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Options of `wmkit eval`."""
+
+    model: tyro.conf.Positional[str]
+    """Folder of a run or model, pretrained:NAME, or owner/name on the Hugging Face hub."""
+    env: str
+    """Environment, e.g. two-room or pusht."""
+    protocol: Literal["short", "long50", "long75", "full", "cross"] = "short"
+    """Goal 25, 50 or 75 steps ahead, the environment's own task, or an episode's start and end in different rooms."""
+    episodes: int = 100
+    """Pairs."""
+    data: Path | None = None
+    """Data set whose held-out episodes give the pairs; also measures the probes."""
+    manifest: Path | None = None
+    """File of pairs drawn before, so that two agents meet the same ones."""
+    rule: str | None = None
+    """Success rule; by default the protocol's."""
+    seed: int = 0
+    """Seed of the draw of pairs, of the planner and of the floors."""
+    planner: str | None = None
+    """Registered planner; like all that follows, by default what the model's folder says."""
+    horizon: int | None = None
+    """Model steps of a plan."""
+    samples: int | None = None
+    """Candidates of one iteration."""
+    iterations: int | None = None
+    """Refinements of the candidates."""
+    elites: int | None = None
+    """Candidates that the next iteration is drawn around."""
+    std: float | None = None
+    """First spread of the candidates, as a fraction of half the action range."""
+    min_std: float | None = None
+    """Smallest spread."""
+    hold: int | Literal["block"] | None = None
+    """Environment steps that one action is held for; block for a whole model step."""
+    objective: Literal["last", "mean", "sum"] | None = None
+    """Distance to the goal at the horizon's last step, or over all of them."""
+    execute: int | None = None
+    """Model steps executed before planning anew."""
+    min_horizon: int | None = None
+    """Shortest horizon once it shrinks."""
+    shrink: bool | None = None
+    """Whether the horizon shrinks towards the step at which the recording reached the goal."""
+    proposal: Literal["gaussian", "inverse"] | None = None
+    """Where the search starts: at rest or the last plan, or with the model's inverse dynamics."""
+    proposal_share: float | None = None
+    """Share of the first candidates that the proposal draws."""
+    warm_start: bool | None = None
+    """Whether a plan starts from the rest of the last one."""
+    floors: bool = True
+    """Run the random and the hold-still agent on the same pairs."""
+    bounds: bool = False
+    """Run what knows more than a model: the recorded actions, the expert, and planning through the simulator."""
+    batch: int = 100
+    """Pairs side by side."""
+    timed: int = 3
+    """Episodes whose decisions are timed one at a time; 0 for none."""
+    gif: bool = True
+    """Write successes and failures side by side as a GIF."""
+    compare: Path | None = None
+    """Folder or file of an earlier result on the same manifest: pairs that only one of the two solved."""
+    out: Path | None = None
+    """Folder for the results; by default eval/ENV-PROTOCOL in the model's folder, or runs/eval for models that ship."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `measure` found.
+
+    Attributes:
+        task: the environment.
+        model: what was evaluated.
+        planning: resolved settings of the planner.
+        pairs: the pairs and where they are from.
+        rule: success rule.
+        rows: of the table, the model's first.
+        outcomes: of the model.
+        moved: (P,) bool, pairs that need the block to move; None without a block.
+        probes: R2 by name; empty without a data set.
+        out: folder with result.json, manifest.json and rollouts.gif.
+    """
+
+    task: "Task"
+    model: Any
+    planning: dict[str, Any]
+    pairs: "Pairs"
+    rule: str
+    rows: "list[Row]"
+    outcomes: "Outcomes"
+    moved: Any
+    probes: dict[str, float]
+    out: Path
+
+
+def run(config: Eval) -> None:
+    """Evaluate, print the table and write the results.
+
+    Raises:
+        UserError: see `measure`.
+    """
+    from rich.console import Console
+
+    console, measured = Console(), measure(config)
+    show(measured, console)
+    if config.compare is not None:
+        console.print(_comparison(measured.out / "result.json", config.compare), highlight=False)
+    console.print(f"written to {measured.out}", highlight=False)
+
+
+def show(measured: Measured, console: "Console") -> None:
+    """Print the table and where its pairs are from."""
+    from wmkit.evaluation import report
+
+    manifest = measured.pairs.manifest
+    title = f"{manifest.environment}, {manifest.protocol}, rule {measured.rule}, {len(manifest.pairs)} pairs"
+    console.print(report.table(title, measured.rows))
+    excluded = ", ".join(f"{count} {reason}" for reason, count in manifest.excluded.items())
+    lines = [f"{measured.pairs.label}; left out: {excluded}; manifest {manifest.sha256[:12]}"]
+    if measured.moved is not None:
+        lines.append(f"{int(measured.moved.sum())} of {len(measured.moved)} pairs need the block to move")
+    if measured.probes:
+        probes = ", ".join(f"{name} {r2:.2f}" for name, r2 in measured.probes.items())
+        lines.append(f"linear probes, R2 on held-out frames: {probes}")
+    for line in lines:
+        console.print(line, highlight=False)
+
+
+def measure(config: Eval) -> Measured:
+    """Evaluate a model and write result.json, manifest.json and rollouts.gif.
+
+    Raises:
+        UserError: the model, the environment or the pairs do not fit together; the text says what to do.
+    """
+    from wmkit.data.recording import load_task
+    from wmkit.evaluation import needs_motion, suite
+
+    _check(config)
+    task = load_task(config.env)
+    model, folder = load_model(config.model)
+    metadata = getattr(model, "metadata", {})
+    planning = resolve_planning(metadata, vars(config))
+    pairs = suite.obtain(
+        task,
+        config.protocol,
+        config.episodes,
+        seed=config.seed,
+        rule=config.rule,
+        data=config.data,
+        path=config.manifest,
+        folder=folder,
+        training=metadata.get("data"),
+    )
+    rule = config.rule or pairs.manifest.rule
+    moved = needs_motion(task, pairs.manifest.starts, pairs.manifest.goals)
+    out = config.out or _default_out(config, folder, task.name)
+    outcomes, rows = _rows(config, task, model, planning, pairs.manifest, rule, moved, out)
+    probes = suite.probe(model, task, pairs.store) if pairs.store is not None else {}
+    measured = Measured(task, model, planning, pairs, rule, rows, outcomes, moved, probes, out)
+    _save(config, measured)
+    return measured
+
+
+def _check(config: Eval) -> None:
+    """Raise UserError for options out of range."""
+    for name, least in (("episodes", 1), ("batch", 1), ("timed", 0)):
+        if getattr(config, name) < least:
+            raise UserError(f"--{name} must be {least} or more, not {getattr(config, name)}")
+
+
+def _rows(
+    config: Eval,
+    task: "Task",
+    model: "WorldModel",
+    planning: Mapping[str, Any],
+    manifest: "Manifest",
+    rule: str,
+    moved: Any,
+    out: Path,
+) -> "tuple[Outcomes, list[Row]]":
+    """Run all agents, the model first; write the model's GIF."""
+    from wmkit.evaluation import ModelAgent, decision_times, movie, report, suite
+
+    maker = controller_maker(model, planning, config.seed)
+    agent = ModelAgent(maker, Path(config.model).name, shrink=planning["shrink"])
+    size = model.spec.observations["pixels"].shape[0]
+    mine = _evaluate(config, task, manifest, agent, rule, size)
+    times: list[float] = []
+    if config.timed:
+        times = decision_times(
+            task, manifest, agent, image_size=size, episodes=config.timed, decided=lambda: agent.controller.plan
+        )
+    rows = [report.make_row(agent.name, "model", mine, moved=moved, times=times)]
+    if config.gif:
+        movie.save_gif(out / "rollouts.gif", task, manifest, mine)
+    others = [("floor", other) for other in suite.floors(task, config.seed)] if config.floors else []
+    if config.bounds:
+        search = search_agent(task, rule, config.seed)
+        others += [("bound", other) for other in suite.bounds(task, manifest, config.seed, search=search)]
+    for kind, other in others:
+        outcomes = _evaluate(config, task, manifest, other, rule, size)
+        rows.append(report.make_row(other.name, kind, outcomes, moved=moved))
+    return mine, rows
+
+
+def _evaluate(config: Eval, task: "Task", manifest: "Manifest", agent: "Agent", rule: str, size: int) -> "Outcomes":
+    """Run one agent with a progress bar."""
+    from tqdm import tqdm
+
+    from wmkit.evaluation import evaluate
+
+    with tqdm(desc=agent.name, unit="step", leave=False, dynamic_ncols=True) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return evaluate(task, manifest, agent, rule=rule, image_size=size, batch=config.batch, progress=progress)
+
+
+def _save(config: Eval, measured: Measured) -> None:
+    """Write result.json and manifest.json."""
+    from wmkit.evaluation import report, save_manifest
+
+    save_manifest(measured.pairs.manifest, measured.out / "manifest.json")
+    report.save_result(
+        measured.out / "result.json",
+        measured.pairs.manifest,
+        measured.rows,
+        rule=measured.rule,
+        config=asdict(config),
+        planning=measured.planning,
+        probes=measured.probes,
+        pairs_from=measured.pairs.label,
+        model=dict(getattr(measured.model, "metadata", {})),
+    )
+
+
+def _comparison(mine: Path, other: Path) -> str:
+    """Return one line on the pairs that only one of two models solved."""
+    from wmkit.evaluation.report import compare_files
+
+    other = other / "result.json" if other.is_dir() else other
+    found = compare_files(mine, other)
+    (a, n), (b, _) = found["first"], found["second"]
+    return (
+        f"against {other}: {a} and {b} of {n}; only this one {found['only_first']}, only the other "
+        f"{found['only_second']}, exact McNemar p = {found['p_value']:.3g}"
+    )
+
+
+def _default_out(config: Eval, folder: Path, task: str) -> Path:
+    """Return where results go."""
+    name = f"{task}-{config.protocol}"
+    if Path(config.model).is_dir():
+        return folder / "eval" / name
+    return Path("runs") / "eval" / config.model.replace(":", "-").replace("/", "-") / name

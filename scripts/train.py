@@ -1,0 +1,125 @@
+"""Train a world model on recorded episodes.
+
+For example:
+
+    wmkit train lewm-tiny --data data/pusht --out runs/pusht
+    wmkit train lewm-tiny --data data/pusht --out runs/pusht-1 --seed 1 --set latent_size=96 batch_size=128
+    wmkit train lewm-micro --data data/two-room --out runs/room --logger tensorboard --patience 5
+
+Killed or interrupted at any moment, the same command goes on where it stood and ends with the same weights.
+The folder gets the model, metrics.jsonl, run.json and checkpoints.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from wmkit import registry
+from wmkit.errors import UserError
+
+__all__ = ["Train", "run"]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Options of `wmkit train`."""
+
+    preset: tyro.conf.Positional[str]
+    """What to train: a registered preset (see `wmkit info`)."""
+    data: Path
+    """Folder of episodes, from `wmkit collect`."""
+    out: Path
+    """Folder of the run; at the end it is the model's folder."""
+    seed: int = 0
+    """What all randomness derives from."""
+    set: tuple[str, ...] = field(default_factory=tuple)
+    """Settings of the preset to change, each name=value; an unknown name is answered with the list."""
+    device: str = "auto"
+    """Where to train: auto, cpu, cuda or cuda:1."""
+    threads: int | None = None
+    """Threads for PyTorch on the CPU; by default its own choice."""
+    logger: Literal["jsonl", "tensorboard"] = "jsonl"
+    """TensorBoard's files beside metrics.jsonl, or not."""
+    log_every: int = 50
+    """Steps between rows of metrics."""
+    validate_every: int = 500
+    """Steps between validations; 0 for one at each stage's end alone."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between checkpoints."""
+    patience: int | None = None
+    """End a stage after this many validations without a better score."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights a stage hands on: those of the best score, or the last."""
+
+
+def run(config: Train) -> None:
+    """Train, with a progress bar.
+
+    Raises:
+        UserError: the preset or a setting is unknown, the data do not fit, or the folder holds another run.
+        SystemExit: 130 after Ctrl-C or SIGTERM; the run is saved.
+    """
+    preset = registry.load("presets", config.preset)
+    _check(config)
+    import torch
+
+    from wmkit.training.loop import Trainer
+    from wmkit.training.overrides import parse_assignments
+    from wmkit.training.randomness import derive_seed
+
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(derive_seed(config.seed, "build"))
+    recipe = preset.recipe(config.data, _device(config.device), parse_assignments(config.set))
+    trainer = Trainer(
+        recipe,
+        config.out,
+        config.seed,
+        _identity(config.preset, recipe.settings),
+        log_every=config.log_every,
+        validate_every=config.validate_every,
+        checkpoint_seconds=config.checkpoint_seconds,
+        patience=config.patience,
+        keep=config.keep,
+        logger=config.logger,
+    )
+    result = trainer.run()
+    if not result.finished:
+        print(f"stopped and saved in {config.out}; the same command goes on", file=sys.stderr)
+        raise SystemExit(130)
+    scores = "".join(f", {name} {score:.4g}" for name, score in result.scores.items())
+    print(f"{config.out}: trained in {sum(result.seconds.values()):.0f} s{scores}")
+
+
+def _identity(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a resume must find unchanged."""
+    return {"preset": preset, **settings}
+
+
+def _check(config: Train) -> None:
+    """Raise UserError for options out of range."""
+    if not config.data.is_dir():
+        raise UserError(f"there is no folder {config.data}; record episodes with `wmkit collect`")
+    for name, least in (("threads", 1), ("log_every", 1), ("validate_every", 0), ("patience", 1)):
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} must be {least} or more, not {value}")
+
+
+def _device(name: str) -> str:
+    """Return the device to train on."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}; give auto, cpu or cuda") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: no CUDA GPU is at hand; give --device cpu")
+    return name

@@ -1,0 +1,211 @@
+"""Every environment registered in the namespace ``wmkit``, single and batched, against one set of rules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import wmkit.envs
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+IDS = sorted(name for name in gymnasium.registry if name.startswith("wmkit/"))
+every_id = pytest.mark.parametrize("env_id", IDS)
+
+
+@pytest.fixture(autouse=True)
+def no_display(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+def _vector(env_id: str, num_envs: int = 3, **kwargs: Any) -> gymnasium.vector.VectorEnv:
+    return gymnasium.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+
+
+def _starts(env_id: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """States and goals that the environment itself draws, each (count, S)."""
+    env = gymnasium.make(env_id, obs_type="state").unwrapped
+    infos = [env.reset(seed=seed)[1] for seed in range(count)]
+    return np.stack([i["state"] for i in infos]), np.stack([i["goal_state"] for i in infos])
+
+
+def _assert_same(left: dict[str, Any], right: dict[str, Any]) -> None:
+    assert left.keys() == right.keys()
+    for key in left:
+        np.testing.assert_array_equal(left[key], right[key], err_msg=key)
+
+
+def test_every_environment_is_registered():
+    assert set(IDS) == set(wmkit.envs.ENVIRONMENTS)
+
+
+def test_registering_again_changes_nothing():
+    before = dict(gymnasium.registry)
+    wmkit.envs.register_environments()
+    assert dict(gymnasium.registry) == before
+
+
+def test_importing_the_registry_loads_no_environment():
+    code = (
+        "import sys, wmkit.envs; "
+        "assert not [m for m in sys.modules if m.startswith('wmkit.envs.')], 'loaded'; "
+        "assert not {'torch', 'pygame', 'pymunk'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_make_imports_the_module_named_before_the_colon():
+    code = "import gymnasium; gymnasium.make('wmkit.envs:wmkit/TwoRoom-v0').reset(seed=0)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@every_id
+@pytest.mark.parametrize("obs_type", ["pixels", "state", "pixels_state"])
+def test_check_env_has_nothing_to_say(env_id, obs_type):
+    env = gymnasium.make(env_id, obs_type=obs_type)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_env(env.unwrapped)
+    said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    assert not said
+
+
+@every_id
+def test_time_limit_is_the_same_in_both_forms(env_id):
+    limit = wmkit.envs.ENVIRONMENTS[env_id][2]
+    spec = gymnasium.make(env_id, obs_type="state").spec
+    assert spec is not None
+    assert spec.max_episode_steps == limit
+    env = _vector(env_id, 1, obs_type="state", max_episode_steps=7, autoreset_mode=AutoresetMode.DISABLED)
+    env.reset(seed=0)
+    truncated = [bool(env.step(np.zeros(env.action_space.shape, np.float32))[3][0]) for _ in range(7)]
+    assert truncated == [False] * 6 + [True]
+
+
+@every_id
+@pytest.mark.parametrize("image_size", [64, 96])
+def test_batches_stay_in_their_spaces(env_id, image_size):
+    env = _vector(env_id, obs_type="pixels_state", image_size=image_size)
+    observations, info = env.reset(seed=0)
+    env.action_space.seed(0)
+    assert info["goal_pixels"].shape == (3, image_size, image_size, 3)
+    for _ in range(5):
+        assert observations in env.observation_space
+        observations, rewards, terminated, truncated, info = env.step(env.action_space.sample())
+        assert rewards.shape == terminated.shape == truncated.shape == info["success"].shape == (3,)
+        assert terminated.dtype == truncated.dtype == info["success"].dtype == bool
+
+
+@every_id
+def test_a_seed_fixes_everything(env_id):
+    def run(seed: int) -> list[Any]:
+        env = _vector(env_id, obs_type="pixels_state")
+        observation, info = env.reset(seed=seed)
+        history = [observation["state"], observation["pixels"], info["goal_state"]]
+        env.action_space.seed(1)
+        for _ in range(4):
+            history.append(env.step(env.action_space.sample())[0]["state"])
+        return history
+
+    for left, right in zip(run(3), run(3), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert not np.array_equal(run(3)[0], run(4)[0])
+
+
+@every_id
+def test_environments_of_a_batch_differ(env_id):
+    states = _vector(env_id, 4, obs_type="state").reset(seed=0)[0]["state"]
+    assert len(np.unique(states, axis=0)) == 4
+
+
+@every_id
+def test_reset_sets_state_and_goal_exactly(env_id):
+    states, goals = _starts(env_id, 3)
+    env = _vector(env_id, 3, obs_type="pixels_state")
+    observation, info = env.reset(seed=9, options={"state": states, "goal": goals})
+    np.testing.assert_array_equal(observation["state"], states)
+    np.testing.assert_array_equal(info["state"], states)
+    np.testing.assert_array_equal(info["goal_state"], goals)
+
+
+@every_id
+def test_a_batch_equals_its_environments_one_by_one(env_id):
+    states, goals = _starts(env_id, 3)
+    batch = _vector(env_id, 3, obs_type="pixels_state", autoreset_mode=AutoresetMode.DISABLED)
+    singles = [gymnasium.make(env_id, obs_type="pixels_state").unwrapped for _ in range(3)]
+    observations, info = batch.reset(options={"state": states, "goal": goals})
+    for i, env in enumerate(singles):
+        observation, single_info = env.reset(options={"state": states[i], "goal": goals[i]})
+        _assert_same(observation, {key: value[i] for key, value in observations.items()})
+        np.testing.assert_array_equal(single_info["goal_pixels"], info["goal_pixels"][i])
+    batch.action_space.seed(0)
+    for _ in range(10):
+        actions = batch.action_space.sample()
+        observations, rewards, terminated, _, info = batch.step(actions)
+        for i, env in enumerate(singles):
+            observation, reward, done, _, single_info = env.step(actions[i])
+            _assert_same(observation, {key: value[i] for key, value in observations.items()})
+            assert (reward, done, single_info["success"]) == (rewards[i], terminated[i], info["success"][i])
+
+
+@every_id
+def test_observations_are_not_reused(env_id):
+    env = _vector(env_id, 2, obs_type="pixels_state")
+    observation, info = env.reset(seed=0)
+    kept = {key: value.copy() for key, value in (observation | {"info": info["state"]}).items()}
+    for _ in range(3):
+        env.step(np.ones((2, 2), np.float32))
+    _assert_same(observation | {"info": info["state"]}, kept)
+
+
+@every_id
+def test_the_picture_shows_no_goal(env_id):
+    states, goals = _starts(env_id, 2)
+    env = gymnasium.make(env_id, obs_type="pixels").unwrapped
+    frames = [env.reset(options={"state": states[0], "goal": goal})[0]["pixels"] for goal in goals]
+    np.testing.assert_array_equal(frames[0], frames[1])
+
+
+@every_id
+@pytest.mark.parametrize("action", [np.zeros(3), np.array([np.nan, 0.0]), np.array([0.0, np.inf])])
+def test_bad_actions_are_refused(env_id, action):
+    env = gymnasium.make(env_id, obs_type="state").unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="action"):
+        env.step(action)
+
+
+@every_id
+def test_unknown_variations_are_answered_with_the_list(env_id):
+    with pytest.raises(ValueError, match=r"agent\.color"):
+        _vector(env_id, obs_type="state").reset(options={"variation": {"no.such.thing": 1.0}})
+
+
+@every_id
+@pytest.mark.parametrize("options", [{"state": np.zeros(9)}, {"goal": np.zeros((7, 2))}, {"stat": np.zeros(2)}])
+def test_bad_options_are_refused(env_id, options):
+    with pytest.raises(ValueError, match=r"state|goal"):
+        _vector(env_id, obs_type="state").reset(options=options)
+
+
+@every_id
+def test_next_step_autoreset(env_id):
+    env = _vector(env_id, 2, obs_type="state", max_episode_steps=3)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    env.reset(seed=0)
+    idle = np.zeros((2, 2), np.float32)
+    for _ in range(3):
+        *_, truncated, info = env.step(idle)
+    assert truncated.all()
+    before = np.concatenate([info["state"], info["goal_state"]], axis=1)
+    _, rewards, terminated, truncated, info = env.step(idle)
+    after = np.concatenate([info["state"], info["goal_state"]], axis=1)
+    assert not (terminated | truncated).any()
+    assert not rewards.any()
+    assert (before != after).any(axis=1).all()
+    assert [bool(env.step(idle)[3].any()) for _ in range(3)] == [False, False, True]

@@ -1,0 +1,72 @@
+"""Each objective against its closed form."""
+
+import pytest
+import torch
+
+from wmkit.contracts import Objective, Rollout
+from wmkit.planners import ActionCost, DecodedObjective, GoalObjective, RewardObjective, UncertaintyPenalty
+
+LATENTS = torch.tensor([[[[0.0, 0.0], [3.0, 4.0]], [[1.0, 1.0], [1.0, 0.0]]], [[[2.0, 0.0], [0.0, 0.0]]] * 2])
+ACTIONS = torch.tensor([[[[1.0], [2.0]], [[0.0], [3.0]]], [[[0.5], [0.5]]] * 2])
+GOAL = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+ROLLOUT = Rollout(LATENTS, uncertainty=LATENTS[..., 0], quantities={"speed": LATENTS[..., 1:]})
+
+
+@pytest.mark.parametrize(
+    ("reduce", "expected"),
+    [("last", [[25, 1], [4, 4]]), ("sum", [[25, 3], [4, 4]]), ("mean", [[12.5, 1.5], [2, 2]])],
+)
+def test_goal_distance(reduce, expected):
+    assert GoalObjective(GOAL, reduce).cost(ROLLOUT, ACTIONS).tolist() == expected
+
+
+def test_action_cost():
+    assert ActionCost("sum").cost(ROLLOUT, ACTIONS).tolist() == [[5, 9], [0.5, 0.5]]
+    assert ActionCost("last").cost(ROLLOUT, ACTIONS).tolist() == [[4, 9], [0.25, 0.25]]
+
+
+def test_uncertainty_penalty():
+    assert UncertaintyPenalty("sum").cost(ROLLOUT, ACTIONS).tolist() == [[3, 2], [2, 2]]
+    with pytest.raises(ValueError, match="gives no uncertainty"):
+        UncertaintyPenalty().cost(Rollout(LATENTS), ACTIONS)
+
+
+def test_reward_of_a_carried_quantity():
+    reward = RewardObjective(lambda speed, actions: speed[..., 0] + actions[..., 0], "speed")
+    assert reward.cost(ROLLOUT, ACTIONS).tolist() == [[-7, -4], [-1, -1]]
+
+
+def test_decoded_quantity_against_targets():
+    class Decoder:
+        def decode(self, latents, name):
+            assert name == "double"
+            return 2 * latents
+
+    cost = DecodedObjective(
+        lambda values, actions, targets: (values - targets).square().sum(-1), "double", Decoder(), GOAL, "last"
+    )
+    assert cost.cost(ROLLOUT, ACTIONS).tolist() == [[100, 4], [4, 4]]
+    row = cost.select(torch.tensor([1]))
+    assert row.cost(Rollout(LATENTS[1:]), ACTIONS[1:]).tolist() == [[4, 4]]
+
+
+def test_unknown_quantities_and_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match="carries no 'height', only speed"):
+        DecodedObjective(lambda v, a: v, "height").cost(ROLLOUT, ACTIONS)
+    with pytest.raises(ValueError, match=r"'speed' gave shape \(2, 2, 2, 1\); expected \(B, N, H\) = \(2, 2, 2\)"):
+        DecodedObjective(lambda v, a: v, "speed").cost(ROLLOUT, ACTIONS)
+
+
+def test_objectives_add_scale_and_select():
+    both = GoalObjective(GOAL) + 0.5 * ActionCost("sum") * 2.0
+    assert isinstance(both, Objective)
+    assert both.cost(ROLLOUT, ACTIONS).tolist() == [[30, 10], [4.5, 4.5]]
+    row = both.select(torch.tensor([False, True]))
+    assert row.cost(Rollout(LATENTS[1:]), ACTIONS[1:]).tolist() == [[4.5, 4.5]]
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(ValueError, match="reduce is 'max'"):
+        GoalObjective(GOAL, "max")
+    with pytest.raises(ValueError, match=r"goal has shape \(2,\)"):
+        GoalObjective(GOAL[0])

@@ -1,0 +1,225 @@
+"""Observation in, action out: the receding-horizon control loop."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..contracts import Objective, Plan, Planner, PlanningBudget
+from .observations import checked, selected
+from .rows import Rows
+
+__all__ = ["Controller"]
+
+
+class Controller:
+    """Plans through a model towards a goal and hands out one environment action a call.
+
+    It keeps what planning needs: the latents at the starts of the last model steps and the actions between them, the
+    last plan as a warm start, and how far each row is within its model step. Rows of B may be at different points of a
+    model step and of their episodes; those that need a plan at the same time and alike share one call of the planner.
+
+    Attributes:
+        decisions: seconds of each call of `act` that planned, encoding included, for all rows together.
+        plan: the last plan, or None.
+        planned_rows: (R,), the rows of B that the last plan is for.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        objective: Callable[[Tensor], Objective] | Objective,
+        *,
+        execute: int = 1,
+        min_horizon: int = 1,
+        warm_start: bool = True,
+        budget: PlanningBudget | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Create a controller.
+
+        Args:
+            planner: decides, and names the model.
+            objective: called with the goals' latents (B, D) to make the objective, e.g. `GoalObjective`; or an
+                objective that needs no goal.
+            execute: model steps of a plan that are executed before planning anew.
+            min_horizon: shortest horizon once the steps given to `set_goal` run out.
+            warm_start: whether a plan starts from what remains of the last one.
+            budget: limits of one decision; None takes the planner's own.
+            generator: source of all randomness; None takes the planner's own.
+
+        Raises:
+            ValueError: a number out of its range.
+        """
+        if not 1 <= execute <= planner.horizon:
+            raise ValueError(f"execute is {execute!r}; give 1 to the planner's horizon, {planner.horizon} model steps")
+        if not 1 <= min_horizon <= planner.horizon:
+            raise ValueError(f"min_horizon is {min_horizon!r}; give 1 to the planner's horizon, {planner.horizon}")
+        self.planner = planner
+        self.model = planner.model
+        self.execute = execute
+        self.min_horizon = min_horizon
+        self.warm_start = warm_start
+        self.budget = budget
+        self.generator = generator
+        self.decisions: list[float] = []
+        self.plan: Plan | None = None
+        self.planned_rows = np.zeros(0, dtype=np.int64)
+        self._objective = objective
+        self._takes_goal = isinstance(objective, type) or not isinstance(objective, Objective)
+        self._goal: Tensor | None = None
+        self._steps: np.ndarray | None = None
+        self._rows: Rows | None = None
+
+    def set_goal(
+        self, observation: Mapping[str, Any], steps: int | np.ndarray | None = None, mask: np.ndarray | None = None
+    ) -> None:
+        """Set what to reach; the next model step of those rows starts with a new plan, from rest or the proposal.
+
+        Args:
+            observation: of the goal, as `act` takes it.
+            steps: environment steps, one number or (B,), after which the goal should be reached. The horizon then
+                shrinks: it ends where the steps end. None plans with the planner's whole horizon always.
+            mask: (B,), boolean, the rows to change; None for all.
+
+        Raises:
+            ValueError: the observation does not fit the model, or B differs from the goals set before.
+        """
+        arrays, _ = checked(observation, self.model.spec.observations)
+        batch = next(iter(arrays.values())).shape[0]
+        rows = np.arange(batch) if mask is None else np.flatnonzero(self._full(mask, batch))
+        goal = self._encode(arrays, np.arange(batch))
+        left = np.broadcast_to(np.asarray(-1 if steps is None else steps, dtype=np.int64), (batch,)).copy()
+        if steps is not None and left.min() < 1:
+            raise ValueError(f"steps is {steps!r}; give at least 1 environment step, or None")
+        if mask is None:
+            self._goal, self._steps = goal, left
+        elif self._goal is None or self._steps is None or self._goal.shape[0] != batch:
+            raise ValueError(
+                f"the mask changes some of {batch} goals, but no {batch} goals are set; leave it out first"
+            )
+        else:
+            self._goal = self._goal.clone()
+            self._goal[rows], self._steps[rows] = goal[rows], left[rows]
+        if self._rows is not None and self._rows.batch == batch:
+            self._rows.has_plan[rows] = False
+        else:
+            self._rows = None
+
+    def reset(self, mask: np.ndarray | None = None) -> None:
+        """Forget history and plan, as at the start of an episode; goals and the steps left to them stay.
+
+        Args:
+            mask: (B,), boolean, the rows to reset; None for all.
+        """
+        if mask is None or self._rows is None:
+            self._rows = None
+            return
+        rows = np.flatnonzero(self._full(mask, self._rows.batch))
+        self._rows.count[rows] = 0
+        self._rows.phase[rows] = 0
+        self._rows.has_plan[rows] = False
+
+    def act(self, observation: Mapping[str, Any]) -> np.ndarray:
+        """Return the next environment action.
+
+        Args:
+            observation: one instant, by key (B, ...), or (...) for one environment.
+
+        Returns:
+            (B, action_size), or (action_size,) for one environment; float32, environment units, within the bounds.
+
+        Raises:
+            ValueError: the observation does not fit the model or the goals, or the planner found no valid plan.
+        """
+        arrays, batched = checked(observation, self.model.spec.observations)
+        rows = self._prepare(next(iter(arrays.values())).shape[0])
+        starting = np.flatnonzero(rows.phase == 0)
+        if starting.size:
+            self._start_blocks(rows, arrays, starting)
+        actions = rows.block[np.arange(rows.batch), rows.phase].copy()
+        rows.phase = (rows.phase + 1) % self.model.spec.action_repeat
+        if self._steps is not None:
+            self._steps = np.where(self._steps > 0, self._steps - 1, self._steps)
+        return actions if batched else actions[0]
+
+    def latency(self, quantile: float, warm_up: int = 1) -> float:
+        """Return a quantile of the decision times in seconds, e.g. 0.99; the first `warm_up` decisions are left out.
+
+        Raises:
+            ValueError: there are no more decisions than those left out.
+        """
+        if len(self.decisions) <= warm_up:
+            raise ValueError(f"{len(self.decisions)} decisions with {warm_up} left out; act first, or lower warm_up")
+        return float(np.quantile(self.decisions[warm_up:], quantile))
+
+    def _full(self, mask: np.ndarray, batch: int) -> np.ndarray:
+        mask = np.asarray(mask)
+        if mask.dtype != np.bool_ or mask.shape != (batch,):
+            raise ValueError(f"mask has dtype {mask.dtype} and shape {mask.shape}; expected bool ({batch},)")
+        return mask
+
+    def _prepare(self, batch: int) -> Rows:
+        """Return the rows' state, made on the first call."""
+        if self._takes_goal and self._goal is None:
+            raise ValueError("no goal is set; call set_goal(observation) before act(observation)")
+        if self._goal is not None and self._goal.shape[0] != batch:
+            raise ValueError(f"the observation has {batch} rows and the goals {self._goal.shape[0]}; set_goal for all")
+        if self._rows is None:
+            self._rows = Rows.empty(batch, self.planner)
+        if self._rows.batch != batch:
+            raise ValueError(f"the observation has {batch} rows, the ones before had {self._rows.batch}; reset() first")
+        return self._rows
+
+    def _encode(self, arrays: Mapping[str, np.ndarray | Tensor], rows: np.ndarray) -> Tensor:
+        """Return the latents (R, D) of some rows of one instant."""
+        with torch.no_grad():
+            return self.model.encode(selected(arrays, rows))[:, -1].detach()
+
+    def _start_blocks(self, rows: Rows, arrays: Mapping[str, np.ndarray | Tensor], starting: np.ndarray) -> None:
+        """Begin a model step for some rows: remember what is seen, plan where that is due, load the actions."""
+        began = time.perf_counter()
+        rows.remember(starting, self._encode(arrays, starting))
+        due = starting[
+            ~rows.has_plan[starting] | (rows.cursor[starting] >= np.minimum(self.execute, rows.length[starting]))
+        ]
+        for group in self._alike(rows, due):
+            self._decide(rows, group)
+        rows.load(starting, self.model.spec.action_repeat)
+        if due.size:
+            self.decisions.append(time.perf_counter() - began)
+
+    def _alike(self, rows: Rows, due: np.ndarray) -> list[np.ndarray]:
+        """Group rows that have the same history length, horizon and need of a warm start."""
+        keys = np.stack([rows.count[due], self._horizons(due), rows.has_plan[due]], axis=1)
+        kinds, kind = np.unique(keys, axis=0, return_inverse=True)
+        return [due[kind.reshape(-1) == k] for k in range(len(kinds))]
+
+    def _horizons(self, rows: np.ndarray) -> np.ndarray:
+        """Return the horizon (R,) that ends where the steps left to the goal end."""
+        full = np.full(rows.shape, self.planner.horizon)
+        if self._steps is None:
+            return full
+        left = -(-self._steps[rows] // self.model.spec.action_repeat)
+        return np.where(self._steps[rows] < 0, full, left.clip(self.min_horizon, self.planner.horizon))
+
+    def _decide(self, rows: Rows, group: np.ndarray) -> None:
+        """Plan for rows that are alike."""
+        index = torch.from_numpy(group).to(rows.latents.device)
+        goal = None if self._goal is None else self._goal[index]
+        objective = self._objective_of(goal, index)
+        warm = rows.remaining(group) if self.warm_start and rows.has_plan[group[0]] else None
+        horizon = int(self._horizons(group[:1])[0])
+        plan = self.planner.plan(
+            rows.context(group, goal), objective, warm, self.budget, horizon=horizon, generator=self.generator
+        )
+        rows.keep(group, plan.actions)
+        self.plan, self.planned_rows = plan, group
+
+    def _objective_of(self, goal: Tensor | None, index: Tensor) -> Objective:
+        if self._takes_goal:
+            return cast(Callable[[Tensor | None], Objective], self._objective)(goal)
+        return cast(Objective, self._objective).select(index)

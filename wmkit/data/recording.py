@@ -1,0 +1,240 @@
+"""Recording one episode with an expert or with smooth random actions.
+
+The environment's seed, the policy's seed and the noise of an episode derive from (seed, index, attempt).
+
+The policy "random" is a stationary first-order process, x' = 0.9 x + sqrt(1 - 0.9^2) e with e ~ N(0, 1), in units of
+half the action range and clipped to the bounds, so that an action lasts for about ten steps. The policy "expert" adds
+white noise, `noise` times half the action range, to the expert's actions and clips; recorded is what was executed.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import registry
+from ..errors import UserError
+from ..tasks import Task
+from .metadata import ColumnSpec, Metadata
+from .shards import Episode
+
+__all__ = ["POLICIES", "Recorder", "Settings", "load_task"]
+
+POLICIES = ("expert", "random")
+"""Names of the policies."""
+
+_ATTEMPTS = 50
+_CORRELATION = 0.9
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the episodes depend on, beside their index.
+
+    Attributes:
+        task: name in the registry, or "module:attribute" of a `Task`.
+        policy: "expert" or "random".
+        noise: standard deviation of the noise on the expert's actions, as a share of half the action range.
+        seed: what all randomness derives from.
+        linger: environment steps recorded after success.
+        max_steps: longest episode, environment steps; None takes the task's.
+        env: keywords for the environment.
+    """
+
+    task: str
+    policy: str = "expert"
+    noise: float = 0.0
+    seed: int = 0
+    linger: int = 5
+    max_steps: int | None = None
+    env: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise UserError(f"unknown policy {self.policy!r}; known: {', '.join(POLICIES)}")
+        if not (np.isfinite(self.noise) and self.noise >= 0) or self.linger < 0 or self.seed < 0:
+            raise UserError(f"noise={self.noise}, linger={self.linger} and seed={self.seed} must be at least 0")
+        if self.noise and self.policy == "random":
+            raise UserError(f"noise={self.noise} goes with policy 'expert'; 'random' has noise of its own")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"max_steps={self.max_steps} must be at least 1")
+
+
+class Recorder:
+    """Makes the episodes of one task and one set of settings, one at a time, in one environment.
+
+    Args:
+        settings: what to record.
+
+    Raises:
+        UserError: the task is unknown, or the environment refuses its keywords.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._task = load_task(settings.task)
+        self._max_steps = settings.max_steps or self._task.max_steps
+        self._low = np.asarray(self._task.action_low, np.float32)
+        self._high = np.asarray(self._task.action_high, np.float32)
+        try:
+            self._env = self._task.make(obs_type="pixels", **settings.env)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the environment {self._task.name} refuses {dict(settings.env)}: {error}") from error
+
+    def metadata(self, episodes: int, episodes_per_shard: int, version: str) -> Metadata:
+        """Describe a store of `episodes` such episodes; resets the environment once to learn the shapes."""
+        settings, task = self._settings, self._task
+        return Metadata(
+            task=task.name,
+            env=dict(settings.env),
+            episodes=episodes,
+            episodes_per_shard=episodes_per_shard,
+            seed=settings.seed,
+            policy=settings.policy,
+            noise=settings.noise,
+            linger=settings.linger,
+            max_steps=self._max_steps,
+            seconds_per_step=task.seconds_per_step,
+            action_low=tuple(map(float, task.action_low)),
+            action_high=tuple(map(float, task.action_high)),
+            action_repeat=task.action_repeat,
+            columns=self._columns(),
+            scene=tuple(task.scene),
+            wmkit=version,
+        )
+
+    def episode(self, index: int) -> Episode:
+        """Record episode `index`; one that leaves the physics' domain is drawn anew, with "attempt" counted up.
+
+        Raises:
+            UserError: every attempt left the domain.
+        """
+        for attempt in range(_ATTEMPTS):
+            columns = self._attempt(index, attempt)
+            if np.isfinite(columns["state"]).all() and np.all(self._task.valid(columns["state"])):
+                return Episode(index, columns)
+        raise UserError(f"episode {index} of {self._task.name} left the physics' domain {_ATTEMPTS} times in a row")
+
+    def _attempt(self, index: int, attempt: int) -> dict[str, np.ndarray]:
+        """Record one attempt at an episode; name -> rows."""
+        children = np.random.SeedSequence([self._settings.seed, index, attempt]).spawn(3)
+        env_seed, policy_seed = (int(child.generate_state(1)[0] >> 1) for child in children[:2])
+        observation, info = self._env.reset(seed=env_seed)
+        scene = self._scene(info)
+        act = self._policy(info, scene, policy_seed, np.random.default_rng(children[2]))
+        frames, states, successes, actions = [_pixels(observation)], [_state(info)], [_success(info, False)], []
+        goal = np.array(info["goal_state"], np.float64)
+        left = None
+        while len(actions) < self._max_steps and left != 0:
+            action = act(states[-1].copy())
+            observation, _, terminated, truncated, info = self._env.step(action.copy())
+            frames.append(_pixels(observation))
+            states.append(_state(info))
+            actions.append(action)
+            successes.append(_success(info, bool(terminated)))
+            left = 0 if truncated else self._steps_left(left, bool(terminated))
+        steps = {
+            "pixels": np.stack(frames),
+            "state": np.stack(states),
+            "success": np.array(successes),
+            "action": np.stack(actions),
+        }
+        episode = {"goal_state": goal, "seed": env_seed, "attempt": attempt}
+        return steps | {name: np.asarray(value) for name, value in (episode | scene).items()}
+
+    def _steps_left(self, left: int | None, terminated: bool) -> int | None:
+        """Return how many steps to go on after success; None before it."""
+        if left is not None:
+            return left - 1
+        return self._settings.linger if terminated else None
+
+    def _policy(
+        self, info: Mapping[str, Any], scene: Mapping[str, np.ndarray], seed: int, random: np.random.Generator
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the episode's policy: state (S,) -> action (action_size,) float32, within the bounds."""
+        low, high = self._low.astype(np.float64), self._high.astype(np.float64)
+        middle, half = (low + high) / 2, (high - low) / 2
+        if self._settings.policy == "random":
+            smooth = _smooth_noise(len(low), random)
+            return lambda state: self._clip(middle + half * smooth())
+        expert, std = self._task.expert(seed), self._settings.noise * half
+        expert.reset(_state(info), np.array(info["goal_state"], np.float64), scene)
+        return lambda state: self._clip(expert.act(state) + std * random.standard_normal(len(low)))
+
+    def _clip(self, action: np.ndarray) -> np.ndarray:
+        """Return an action as it is executed: float32, within the bounds."""
+        return np.clip(np.asarray(action, np.float32), self._low, self._high)
+
+    def _scene(self, info: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Read the scene's variations out of the info of a reset."""
+        known = {**info.get("variation", {}), **info}
+        missing = [name for name in self._task.scene if name not in known]
+        if missing:
+            raise UserError(
+                f"info of {self._task.name} lacks {missing[0]!r}, which its Task names as part of the scene"
+            )
+        return {name: np.array(known[name], np.float64) for name in self._task.scene}
+
+    def _columns(self) -> tuple[ColumnSpec, ...]:
+        """Describe the columns."""
+        observation, info = self._env.reset(seed=0)
+        labels, units = tuple(c.name for c in self._task.state), ", ".join(c.unit for c in self._task.state)
+        state = (len(labels),)
+        scene = [ColumnSpec(name, "episode", "float64", value.shape, "") for name, value in self._scene(info).items()]
+        return (
+            ColumnSpec("pixels", "frame", "uint8", _pixels(observation).shape, "0 to 255, RGB"),
+            ColumnSpec("state", "frame", "float64", state, units, labels),
+            ColumnSpec("success", "frame", "bool", (), ""),
+            ColumnSpec("action", "step", "float32", self._low.shape, "environment units"),
+            ColumnSpec("goal_state", "episode", "float64", state, units, labels),
+            ColumnSpec("seed", "episode", "int64", (), "seed of the environment's reset"),
+            ColumnSpec("attempt", "episode", "int64", (), "earlier attempts that left the physics' domain"),
+            *scene,
+        )
+
+
+def load_task(name: str) -> Task:
+    """Return a task by its name in the registry, or by "module:attribute".
+
+    Raises:
+        UserError: there is none of that name, or it is no `Task`.
+    """
+    if ":" not in name:
+        return registry.load("environments", name)
+    module, _, attribute = name.partition(":")
+    try:
+        task = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"cannot load the task {name!r}: {error}") from error
+    if not isinstance(task, Task):
+        raise UserError(f"{name!r} is a {type(task).__name__}, expected a wmkit.tasks.Task")
+    return task
+
+
+def _pixels(observation: Any) -> np.ndarray:
+    """Return the frame (S, S, 3) uint8 of an observation, a copy."""
+    return np.array(observation["pixels"] if isinstance(observation, Mapping) else observation, np.uint8)
+
+
+def _state(info: Mapping[str, Any]) -> np.ndarray:
+    """Return the state (S,) float64 of an info, a copy."""
+    return np.array(info["state"], np.float64)
+
+
+def _success(info: Mapping[str, Any], terminated: bool) -> bool:
+    """Return whether the environment calls this instant a success."""
+    return bool(info.get("success", terminated))
+
+
+def _smooth_noise(size: int, random: np.random.Generator) -> Callable[[], np.ndarray]:
+    """Return a source of (size,) numbers with variance 1, each correlated with the one before."""
+    value = random.standard_normal(size)
+
+    def step() -> np.ndarray:
+        nonlocal value
+        value = _CORRELATION * value + np.sqrt(1 - _CORRELATION**2) * random.standard_normal(size)
+        return value
+
+    return step
