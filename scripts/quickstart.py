@@ -63,6 +63,10 @@ def run(config: Quickstart) -> None:
     """
     from rich.console import Console
 
+    from wmkit.errors import UserError
+
+    if min(config.pairs, config.workers) < 1 or config.episodes < 10:
+        raise UserError("--pairs and --workers must be at least 1, --episodes at least 10")
     console, stages = Console(), []
     store = _collect(config, console, stages)
     planning = _train(config, console, stages)

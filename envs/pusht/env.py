@@ -30,7 +30,8 @@ class PushTEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
 
     `reset(options=...)` takes "state" (5, 7 or 10 numbers, set exactly; missing velocities are zero), "goal" (block
     pose of 3 numbers, or a state, whose agent position then counts in the `pose` rule) and "variation" (see
-    `variations`).
+    `variations`). The goal's marker is drawn at a block pose; for a goal with an agent it stays at the default, so that
+    the picture does not give the goal away.
 
     Args:
         obs_type: "pixels", "state" or "pixels_state".

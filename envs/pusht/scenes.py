@@ -136,6 +136,14 @@ def make_start(options: Mapping[str, Any], rng: np.random.Generator) -> SceneSta
     return SceneStart(start, resolved, variation)
 
 
+def _marked(goals: Array) -> Array:
+    """Return where the goal's marker is drawn (B, 10): at a block pose; a goal with an agent leaves it at the default.
+
+    Such a goal is a scene to reach, told by its own picture, so the present picture must not give it away.
+    """
+    return np.where(np.isnan(goals[:, :1]), goals, as_goal(DEFAULT_GOAL))
+
+
 class Scenes:
     """B scenes stepped together.
 
@@ -172,7 +180,7 @@ class Scenes:
         if self.options.pixels:
             same = all(v == self._variations[0] for v in self._variations)
             self._renderer = Renderer(self.options.image_size, self._variations[0] if same else self._variations)
-            self._background = self._renderer.background(self.goals)
+            self._background = self._renderer.background(_marked(self.goals))
             self.goal_pixels[rows] = self._renderer.draw(self._background, self.goal_states)[rows]
 
     def step(self, actions: ArrayLike, active: NDArray[np.bool_] | None = None) -> None:
@@ -216,7 +224,7 @@ class Scenes:
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """One scene at another size: uint8 (size, size, 3)."""
         renderer = Renderer(size, self._variations[index])
-        background = renderer.background(self.goals[index : index + 1])
+        background = renderer.background(_marked(self.goals[index : index + 1]))
         return renderer.draw(background, self.states[index : index + 1])[0]
 
     def observation(self) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class LeWM(nn.Module):
         return torch.where(empty, background, flat).view(pixels.shape)
 
     def step(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """Predict the latent (n, D) after the last of latents (n, T, D), with gradients; actions (n, T, A), normalised."""
+        """Predict the latent (n, D) after latents (n, T, D) and normalised actions (n, T, A), with gradients."""
         predictor: Any = self.predictor
         return self.project(predictor.step(latents, actions))
 

@@ -28,6 +28,9 @@ def test_gymnasium_checks(obs_type, action_mode):
     check_env(PushTEnv(obs_type=obs_type, action_mode=action_mode, render_mode="rgb_array"), skip_render_check=False)
 
 
+STANDARD = np.array([[256, 256, np.pi / 4]])
+
+
 def test_registered_ids_make_both_forms():
     env = gymnasium.make("wmkit/PushT-v0", obs_type="state")
     assert isinstance(env.unwrapped, PushTEnv)
@@ -108,7 +111,17 @@ def test_goal_pixels_show_the_goal_state():
     goal = np.array((120, 130, 300, 200, 2.0))
     _, info = env.reset(seed=0, options={"goal": goal})
     assert np.array_equal(info["goal_state"][:5], goal)
-    assert np.array_equal(info["goal_pixels"], render_states(info["goal_state"], 64, goals=goal[None, 2:])[0])
+    assert np.array_equal(info["goal_pixels"], render_states(info["goal_state"], 64, goals=STANDARD)[0])
+
+
+def test_the_marker_moves_to_a_block_pose_and_does_not_give_a_whole_state_away():
+    env = PushTEnv(obs_type="pixels")
+    start = np.array((400, 400, 150, 350, 0.5))
+    goal = np.array((120, 130, 300, 200, 2.0))
+    whole, _ = env.reset(seed=0, options={"state": start, "goal": goal})
+    assert np.array_equal(whole["pixels"], render_states(start, 64, goals=STANDARD)[0])
+    marked, _ = env.reset(seed=0, options={"state": start, "goal": goal[2:]})
+    assert np.array_equal(marked["pixels"], render_states(start, 64, goals=goal[None, 2:])[0])
     assert "goal_pixels" not in env.step(np.zeros(2))[4]
     _, info = env.reset(seed=0, options={"goal": goal[2:]})
     assert np.array_equal(info["goal_state"][:2], info["state"][:2])

@@ -39,7 +39,11 @@ def test_the_info_restores_an_episode_with_a_random_door():
     assert info["door.position"].min() >= 0.2
     assert info["door.position"].max() <= 0.8
     again = TwoRoomVectorEnv(20, obs_type="pixels_state")
-    options = {"state": info["state"], "goal": info["goal_state"], "variation": {"door.position": info["door.position"]}}
+    options = {
+        "state": info["state"],
+        "goal": info["goal_state"],
+        "variation": {"door.position": info["door.position"]},
+    }
     restored, restored_info = again.reset(options=options)
     np.testing.assert_array_equal(restored["pixels"], observation["pixels"])
     np.testing.assert_array_equal(restored_info["goal_pixels"], info["goal_pixels"])

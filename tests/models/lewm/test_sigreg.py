@@ -153,7 +153,9 @@ def test_calls_without_generator_differ_and_resume():
     assert [float(third(x)), float(third(x))] == values[1:]
 
 
-@pytest.mark.parametrize("latents", [torch.zeros(3), torch.zeros(3, 2, dtype=torch.int64), torch.zeros(0, 2), torch.zeros(0, 3, 2)])
+@pytest.mark.parametrize(
+    "latents", [torch.zeros(3), torch.zeros(3, 2, dtype=torch.int64), torch.zeros(0, 2), torch.zeros(0, 3, 2)]
+)
 def test_bad_latents_are_refused(latents):
     with pytest.raises(ValueError, match="expected floating point"):
         SIGReg(4)(latents)

@@ -36,6 +36,7 @@ class Centre:
 @pytest.fixture(scope="module")
 def store():
     """Episodes in one room's middle: 30 for training, 3 held out; the last held-out one is short."""
+    torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     lengths = np.array([12] * 32 + [3])  # one more than the episodes that are long enough
     actions = [rng.uniform(-0.6, 0.6, (length, 2)) for length in lengths]
