@@ -23,7 +23,7 @@ _ARRIVED = 0.02
 
 
 class _TouringExpert:
-    """TwoRoom's expert that chooses a new goal anywhere whenever it has arrived, so that long episodes cover the rooms."""
+    """TwoRoom's expert with a new goal anywhere whenever it has arrived, so that long episodes cover the rooms."""
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)

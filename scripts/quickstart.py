@@ -99,7 +99,7 @@ def _collect(config: Quickstart, console: "Console", stages: "list[Stage]") -> "
     text = (
         f"{len(found.store)} episodes, {int(found.store.lengths.sum()):,} steps; {_SPLIT[2]} % of the episodes held out"
     )
-    _done(console, stages, "collect", began, text)
+    _done(console, stages, "collect", began, text + (", begun by an earlier call" if found.resumed else ""))
     return found.store
 
 
@@ -124,7 +124,8 @@ def _train(config: Quickstart, console: "Console", stages: "list[Stage]") -> dic
         console.print(f"stopped and saved in {config.out}; the same command goes on")
         raise SystemExit(130)
     weights = sum(parameter.numel() for parameter in recipe.model.parameters())
-    _done(console, stages, "train", began, f"{_PRESET}, {weights:,} weights, on the CPU")
+    earlier = max(0.0, sum(result.seconds.values()) - (time.perf_counter() - began))
+    _done(console, stages, "train", began - earlier, f"{_PRESET}, {weights:,} weights, on the CPU")
     return {} if getattr(recipe.model, "metadata", {}).get("planning") else _PLANNING
 
 

@@ -40,7 +40,7 @@ class Task:
     Attributes:
         name: the registry's name, e.g. "pusht".
         env_id: the Gymnasium id.
-        make: makes one environment; keywords obs_type ("pixels", "state", "pixels_state"), image_size, render_mode and more.
+        make: makes one environment; keywords obs_type ("pixels", "state", "pixels_state"), image_size and more.
         make_vector: the same for `num_envs` environments, without autoreset.
         expert: makes an expert from a seed.
         success: (states (B, S), goals (B, S), rule, strict) -> (B,) bool; `strict` halves the tolerance.

@@ -16,7 +16,7 @@ _GLOBAL = 3
 class GlimpseEncoder(nn.Module):
     """Colour maps, their centres, and Gaussian-windowed moments around the centres, read out by an MLP.
 
-    `fit` looks at the data once: the median image is the empty scene, and pixels equal to it count as background; the
+    `fit` looks at the data once: the median of the episodes' first images is the empty scene, and pixels equal to it count as background; the
     other colours are whitened and clustered with spherical k-means, which makes each filter answer to one colour of
     object and to no other (Coates & Ng, "Learning feature representations with k-means", 2012). From each map come its
     mass and centre, and a glimpse: products of Hermite polynomials up to the third degree under a Gaussian window at
@@ -33,6 +33,8 @@ class GlimpseEncoder(nn.Module):
         window: standard deviation of the glimpse, as a share of half the image's width.
         hidden: width of the read-out.
         depth: hidden layers of the read-out; 0 makes it linear.
+        block_size: A, not used.
+        history: T, not used.
     """
 
     def __init__(
@@ -45,10 +47,13 @@ class GlimpseEncoder(nn.Module):
         window: float = 0.25,
         hidden: int = 256,
         depth: int = 1,
-        **_: int,
+        block_size: int = 0,
+        history: int = 1,
     ) -> None:
         super().__init__()
         self.pool, self.window, self.colors = pool, window, colors
+        self.scene: Tensor
+        self.axis: Tensor
         self.register_buffer("scene", torch.zeros(3, image_size, image_size))
         self.register_buffer("axis", (torch.arange(image_size // pool) + 0.5) / (image_size // pool) * 2 - 1, False)
         self.filters = nn.Parameter(functional.normalize(torch.randn(colors, 3), dim=1))
@@ -71,9 +76,15 @@ class GlimpseEncoder(nn.Module):
         return pixels * changed
 
     @torch.no_grad()
-    def fit(self, pixels: Tensor, generator: torch.Generator) -> None:
-        """Set the empty scene and the colour filters from images (M, 3, S, S), a sample of the training data."""
-        self.scene.copy_(pixels.median(dim=0).values)
+    def fit(self, starts: Tensor, pixels: Tensor, generator: torch.Generator) -> None:
+        """Set the empty scene and the colour filters.
+
+        Args:
+            starts: (M, 3, S, S), first images of episodes, in which the objects lie anywhere.
+            pixels: (M, 3, S, S), a sample of all images.
+            generator: source of the first cluster.
+        """
+        self.scene.copy_(starts.median(dim=0).values)
         colors = self.mask(pixels).permute(0, 2, 3, 1).flatten(0, 2)
         colors = colors[colors.abs().amax(dim=1) > 0]
         values, vectors = torch.linalg.eigh(colors.mT @ colors / len(colors))
@@ -100,7 +111,7 @@ class GlimpseEncoder(nn.Module):
 
 
 def _cluster(points: Tensor, count: int, generator: torch.Generator, rounds: int = 20) -> Tensor:
-    """Return `count` unit vectors by spherical k-means on unit vectors (M, 3), begun with points far from each other."""
+    """Return `count` unit vectors by spherical k-means on unit vectors (M, 3), begun far from each other."""
     centers = points[torch.randint(len(points), (1,), generator=generator)]
     while len(centers) < count:
         farthest = (points @ centers.mT).amax(dim=1).argmin()

@@ -18,6 +18,8 @@ class InverseDynamics(nn.Module):
         depth: residual blocks.
         dropout: between 0 and 1.
         max_steps: largest number of steps told apart.
+        history: T, not used.
+        image_size: S, not used.
     """
 
     def __init__(
@@ -29,7 +31,8 @@ class InverseDynamics(nn.Module):
         depth: int = 2,
         dropout: float = 0.0,
         max_steps: int = 10,
-        **_: int,
+        history: int = 1,
+        image_size: int = 0,
     ) -> None:
         super().__init__()
         self.max_steps = max_steps

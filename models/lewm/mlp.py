@@ -44,6 +44,7 @@ class MLPPredictor(nn.Module):
         width: of the MLP.
         depth: residual blocks.
         dropout: between 0 and 1.
+        image_size: S, not used.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class MLPPredictor(nn.Module):
         width: int = 512,
         depth: int = 2,
         dropout: float = 0.0,
-        **_: int,
+        image_size: int = 0,
     ) -> None:
         super().__init__()
         self.past = history > 1

@@ -33,7 +33,7 @@ class LeWM(nn.Module):
     come and go in environment units; the model normalises them with the training data's statistics, which it carries.
 
     `encode`, `rollout` and `inverse` are for use: evaluation mode whatever the module's mode, no gradients for the
-    weights. `embed` and `predict` are for training.
+    weights. `embed`, `predict` and `inverse_head` are for training.
 
     Args:
         config: what to build.
@@ -43,6 +43,9 @@ class LeWM(nn.Module):
 
     Attributes:
         config: what was built.
+        inverse: `SupportsInverse.inverse`, its actions within the bounds; absent without an inverse head, so that
+            `isinstance(model, SupportsInverse)` tells.
+        inverse_head: maps latents, goals and steps to normalised actions; None without one.
         metadata: plain JSON values about training and data, kept in the model folder.
         rollout_dtype: of the matrix products in `rollout`; None takes that of the weights. torch.bfloat16 is faster on
             hardware that has it, at about three digits.
@@ -62,6 +65,8 @@ class LeWM(nn.Module):
         self.prediction_projector = self._projector(config.latent_size)
         inverse = config.inverse
         self.inverse_head = None if inverse is None else self._build(_INVERSE, "inverse", "inverse", inverse)
+        if self.inverse_head is not None:
+            self.inverse = self._inverse
         self.action_mean: Tensor
         self.action_std: Tensor
         self.register_buffer("action_mean", torch.full((len(config.action_low),), torch.nan))
@@ -188,22 +193,12 @@ class LeWM(nn.Module):
                 return Rollout(self._imagine(context.latents, past, future))
             return Rollout(fast(context.latents, past, future, self.prediction_projector, self.rollout_dtype))
 
-    def inverse(self, latents: Tensor, goals: Tensor, steps: Tensor) -> Tensor:
-        """Return the actions (..., A) of the next model step that lead from latents to goals, within the bounds.
-
-        Args:
-            latents: (..., D).
-            goals: (..., D).
-            steps: (...), model steps that remain to the goal, at least 1.
-
-        Raises:
-            ValueError: the model has no inverse head.
-        """
-        if self.inverse_head is None:
-            raise ValueError("this LeWM has no inverse head; train one with the configuration's `inverse` set")
+    def _inverse(self, latents: Tensor, goals: Tensor, steps: Tensor) -> Tensor:
+        """Return the actions (..., A) of the next model step that lead from latents to goals, within the bounds."""
+        head: Any = self.inverse_head
         low, high = self.spec.bounds(latents.device, latents.dtype)
         with torch.no_grad(), _evaluating(self):
-            return self.denormalize_actions(self.inverse_head(latents, goals, steps)).clamp(low, high)
+            return self.denormalize_actions(head(latents, goals, steps)).clamp(low, high)
 
     def save_pretrained(
         self,

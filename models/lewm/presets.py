@@ -160,9 +160,9 @@ def _fit(model: LeWM, corpus: Corpus) -> None:
         return
     generator = torch.Generator().manual_seed(0)
     windows = corpus.train
-    rows = windows.index(_FIT_FRAMES, generator, frames=1)
-    pixels = windows.batch(rows)["pixels"][:, 0]
-    fit(model.preprocess(pixels.cpu()), generator)
+    samples = windows.offsets[:-1][:_FIT_FRAMES, None], windows.index(_FIT_FRAMES, generator, frames=1)
+    starts, pixels = (model.preprocess(windows.batch(rows)["pixels"][:, 0].cpu()) for rows in samples)
+    fit(starts, pixels, generator)
 
 
 TINY = LeWMPreset(
@@ -175,7 +175,7 @@ TINY = LeWMPreset(
     representation=RepresentationSettings(
         steps=3000, batch=128, frames=5, sigreg=0.1, sigreg_end=0.05, inverse=0.1, views="dihedral", lr=2e-3
     ),
-    dynamics=DynamicsSettings(steps=20000, batch=256, views="dihedral", lr=2e-3),
+    dynamics=DynamicsSettings(steps=20000, batch=256, views="dihedral", lr=1e-3),
     planning={
         "horizon": 5,
         "samples": 64,
@@ -195,7 +195,7 @@ MICRO = LeWMPreset(
     latent_size=32,
     history=1,
     encoder="conv",
-    encoder_options={"channels": [32, 64, 32], "moments": False, "hidden": 256, "depth": 1},
+    encoder_options={"channels": [32, 64, 128], "hidden": 256},
     predictor_options={"width": 256, "depth": 2},
     inverse={"width": 256, "depth": 1},
     representation=RepresentationSettings(steps=600, batch=128, frames=4, inverse=0.1, sigreg=0.05, sigreg_end=0.05),

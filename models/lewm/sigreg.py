@@ -131,7 +131,9 @@ class _EppsPulley(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor, None, None]:
         """Return the gradient of the projections: Re of sum_k c_k u^k, c_k being what `forward` kept."""
         projected, coefficients = ctx.saved_tensors
         width = _columns(projected)

@@ -34,7 +34,7 @@ class RepresentationSettings:
         teacher: predict each next latent from encoded ones instead of rolling out.
         per_episode: windows of a step from the same episode; SIGReg then looks at each episode by itself.
         lr: learning rate.
-        muon: Muon for the matrices, else AdamW for all.
+        muon: Muon for the encoder's matrices, else AdamW for all.
         weight_decay: of the matrices.
         sigreg: weight of SIGReg's statistic for 256 latents, at the beginning.
         sigreg_end: the same at the end.
@@ -80,7 +80,6 @@ class DynamicsSettings:
         reach: the most model steps between start and goal of the inverse dynamics.
         lr: learning rate.
         weight_decay: of the matrices.
-        muon: Muon for the matrices, else AdamW for all.
         views: symmetries of the task: "none", "flip" or "dihedral".
         bf16: run matrix products in bfloat16.
     """
@@ -91,7 +90,6 @@ class DynamicsSettings:
     reach: int = 6
     lr: float = 1e-3
     weight_decay: float = 1e-3
-    muon: bool = True
     views: str = "none"
     bf16: bool = True
 
@@ -134,15 +132,11 @@ class _LeWMStage:
     def after_step(self, step: int) -> None:
         """Nothing follows a step."""
 
-    def _optimizers(self, modules: Sequence[nn.Module]) -> Sequence[torch.optim.Optimizer]:
-        """Return the optimisers of some parts of the model."""
+    def _adamw(self, modules: Sequence[nn.Module]) -> torch.optim.Optimizer:
+        """Return AdamW for some parts of the model, with weight decay on the matrices."""
         matrices, others = split_parameters(nn.ModuleList(modules))
-        settings = self._settings
-        if not settings.muon:
-            decayed = {"params": matrices, "weight_decay": settings.weight_decay}
-            return [torch.optim.AdamW([decayed, {"params": others, "weight_decay": 0.0}], lr=settings.lr)]
-        muon = Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay)
-        return [muon, torch.optim.AdamW(others, lr=settings.lr, weight_decay=0.0)]
+        decayed = {"params": matrices, "weight_decay": self._settings.weight_decay}
+        return torch.optim.AdamW([decayed, {"params": others, "weight_decay": 0.0}], lr=self._settings.lr)
 
     def _autocast(self) -> torch.autocast:
         """Return the context in which networks run."""
@@ -185,8 +179,15 @@ class RepresentationStage(_LeWMStage):
         """Nothing to prepare."""
 
     def optimizers(self) -> Sequence[torch.optim.Optimizer]:
-        """Make the optimisers of all weights."""
-        return self._optimizers([self._model])
+        """Make the optimisers of all weights: with `muon`, Muon for the encoder's matrices."""
+        settings, model = self._settings, self._model
+        rest = [part for name, part in model.named_children() if name != "encoder"]
+        if not settings.muon:
+            return [self._adamw([model])]
+        matrices, others = split_parameters(model.encoder)
+        adamw = self._adamw(rest)
+        adamw.add_param_group({"params": others, "weight_decay": 0.0})
+        return [Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay), adamw]
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Draw windows and return the weighted loss, and its terms."""
@@ -261,7 +262,7 @@ class DynamicsStage(_LeWMStage):
         """Make the optimisers of predictor and inverse dynamics; the encoder stays as it is."""
         self._model.requires_grad_(False)
         parts = [self._model.predictor, self._model.prediction_projector, self._model.inverse_head or nn.Identity()]
-        return self._optimizers([part.requires_grad_(True) for part in parts])
+        return [self._adamw([part.requires_grad_(True) for part in parts])]
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Draw windows of latents; the rollout starts with or without the step before, half and half."""

@@ -10,9 +10,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-import wmkit.envs
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
+
+import wmkit.envs
 
 IDS = sorted(name for name in gymnasium.registry if name.startswith("wmkit/"))
 every_id = pytest.mark.parametrize("env_id", IDS)

@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+
 from wmkit.envs.two_room import SUCCESS_DISTANCE, VARIATIONS, Scene, TwoRoomEnv, TwoRoomVectorEnv, room_of
 
 

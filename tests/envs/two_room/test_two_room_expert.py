@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from wmkit.envs.two_room import VARIATIONS, Scene, TwoRoomExpert, is_free, is_success, room_of, step_states
 from wmkit.envs.two_room.starts import draw_goals, draw_states
 

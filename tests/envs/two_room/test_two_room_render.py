@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from wmkit.envs.two_room import Scene, render_states
 from wmkit.envs.two_room.render import render_backgrounds
 from wmkit.envs.two_room.starts import draw_states

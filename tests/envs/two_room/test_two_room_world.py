@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from wmkit.envs.two_room import SUCCESS_DISTANCE, VARIATIONS, Scene, is_free, is_success, room_of, step_states
 from wmkit.envs.two_room.starts import draw_goals, draw_states
 from wmkit.envs.two_room.world import BORDER

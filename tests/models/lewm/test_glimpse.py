@@ -36,7 +36,7 @@ def fitted(pixels):
         pixel_scale=WHITE,
     )
     model = LeWM(config).eval()
-    model.encoder.fit(model.preprocess(pixels), torch.Generator().manual_seed(0))
+    model.encoder.fit(model.preprocess(pixels), model.preprocess(pixels), torch.Generator().manual_seed(0))
     return model
 
 

@@ -1,12 +1,15 @@
 """LeWM as a world model: what it computes, what it refuses, and that modes and gradients are what they should be."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmkit.contracts import Context, WorldModel
+from wmkit.conformance import check_model
+from wmkit.contracts import Context, SupportsInverse, WorldModel
 from wmkit.errors import UserError
 from wmkit.models.lewm import LeWM, LeWMConfig
 
@@ -236,11 +239,12 @@ def test_bad_parts_are_refused(small, change, text):
         LeWM(LeWMConfig(**(small | change)))
 
 
-def test_inverse_is_in_environment_units_and_bounds(model):
+def test_inverse_is_in_environment_units_and_bounds(build):
     class Head(torch.nn.Module):
         def forward(self, latents, goals, steps):
             return (goals - latents)[..., :4] * steps[..., None]
 
+    model = build(inverse={})
     model.inverse_head = Head()
     latents, goals = torch.zeros(3, 12), torch.zeros(3, 12)
     goals[1, :2], goals[2, :2] = 0.5, 100.0
@@ -250,9 +254,24 @@ def test_inverse_is_in_environment_units_and_bounds(model):
     torch.testing.assert_close(found[2], torch.tensor([1.0, 2.0, 0.1, -0.3]))
 
 
-def test_no_inverse_head_is_said(model):
-    with pytest.raises(ValueError, match="no inverse head"):
-        model.inverse(torch.zeros(1, 12), torch.zeros(1, 12), torch.ones(1))
+def test_inverse_is_supported_with_a_head_alone(build):
+    with_head = build(inverse={"width": 8})
+    assert isinstance(with_head, SupportsInverse)
+    assert not isinstance(build(), SupportsInverse)
+    assert isinstance(with_head, WorldModel)
+    latents = torch.randn(3, 12)
+    twin = copy.deepcopy(with_head)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    found, zeroed = (each.inverse(latents, latents.flip(0), torch.ones(3)) for each in (with_head, twin))
+    torch.testing.assert_close(zeroed, torch.tensor([0.1, -0.3, 0.1, -0.3]).expand(3, -1))
+    assert not torch.allclose(found, zeroed)
+
+
+@pytest.mark.parametrize("change", [{}, {"inverse": {}}, {"history": 1}, {"projector": None}])
+def test_keeps_the_contract(build, change):
+    check_model(build(**change))
 
 
 def test_paper_size(small):
