@@ -76,7 +76,7 @@ TWO_ROOM = Task(
     rules=("distance",),
     state=(Column("agent_x", "width"), Column("agent_y", "width")),
     probes={"agent": lambda states: states[:, :2]},
-    valid=lambda states: np.isfinite(states).all(axis=-1),
+    valid=lambda states: np.asarray(np.isfinite(states).all(axis=-1)),
     seconds_per_step=0.05,
     action_low=(-1.0, -1.0),
     action_high=(1.0, 1.0),

@@ -44,7 +44,7 @@ class Quickstart:
     """Folder for data, model and report."""
     seed: int = 0
     """What all randomness derives from."""
-    episodes: int = 500
+    episodes: int = 1500
     """Episodes to collect."""
     pairs: int = 100
     """Pairs of start and goal in different rooms to evaluate on."""

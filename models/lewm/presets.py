@@ -197,10 +197,19 @@ MICRO = LeWMPreset(
     encoder="conv",
     encoder_options={"channels": [32, 64, 128], "hidden": 256},
     predictor_options={"width": 256, "depth": 2},
-    inverse={"width": 256, "depth": 1},
-    representation=RepresentationSettings(steps=600, batch=128, frames=4, inverse=0.1, sigreg=0.05, sigreg_end=0.05),
-    planning={"horizon": 6, "samples": 128, "iterations": 4, "elites": 16, "hold": "block", "objective": "mean"}
-    | {"shrink": False},
+    inverse={"width": 256, "depth": 2, "max_steps": 12},
+    representation=RepresentationSettings(steps=500, batch=128, frames=4, inverse=0.1, sigreg=0.05, sigreg_end=0.05),
+    dynamics=DynamicsSettings(steps=2000, batch=256, rollout=4, reach=12, views="none"),
+    planning={
+        "horizon": 8,
+        "samples": 32,
+        "iterations": 2,
+        "elites": 4,
+        "std": 0.3,
+        "objective": "mean",
+        "shrink": True,
+        "proposal": "inverse",
+    },
 )
 """TwoRoom at 64 pixels in a minute on a CPU."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from wmkit.data.windows import Windows
 from wmkit.training.diagnostics import diagnose
@@ -20,6 +21,7 @@ __all__ = ["Corpus", "DynamicsSettings", "DynamicsStage", "RepresentationSetting
 _REFERENCE = 256
 _HORIZON = 5
 _FRAMES_AT_ONCE = 512
+_CHECKED_PAIRS = 2048
 
 
 @dataclass(frozen=True)
@@ -268,8 +270,7 @@ class DynamicsStage(_LeWMStage):
         """Draw windows of latents; the rollout starts with or without the step before, half and half."""
         settings, model = self._settings, self._model
         train, past = self._corpus.train, model.config.history
-        frames = max(past + settings.rollout, settings.reach + 1)
-        rows = train.index(settings.batch, generator, frames)
+        rows = train.index(settings.batch, generator, past + settings.rollout)
         view = torch.randint(len(self._views), (settings.batch,), generator=generator).to(rows.device)
         latents = self._latents[view[:, None], rows]
         codes = torch.tensor(self._views, device=rows.device)
@@ -283,7 +284,7 @@ class DynamicsStage(_LeWMStage):
             loss = (knowing + alone) / 2
             terms = {"prediction": loss.detach()}
             if model.inverse_head is not None:
-                inverse = inverse_loss(model.inverse_head, latents, actions, settings.reach, generator)
+                inverse = self._inverse(train, self._latents, view, generator)
                 terms["inverse"] = inverse.detach()
                 loss = loss + inverse
         return loss, terms
@@ -292,16 +293,35 @@ class DynamicsStage(_LeWMStage):
         """Return the diagnostics, the error of the inverse dynamics, and as score the open-loop error plus that."""
         numbers = self._diagnose()
         score = sum(value for name, value in numbers.items() if name.startswith("open_loop/")) / _HORIZON
-        head = self._model.inverse_head
-        if head is not None:
+        if self._model.inverse_head is not None:
             windows = self._corpus.validation
-            rows = windows.ordered(frames=self._settings.reach + 1)
-            actions = self._model.normalize_actions(windows.actions(rows))
-            latents = _encode(self._model, windows)[rows]
-            error = float(inverse_loss(head, latents, actions, self._settings.reach, generator))
-            numbers["inverse_error"] = error
-            score += error
+            latents = _encode(self._model, windows).unsqueeze(0)
+            view = torch.zeros(_CHECKED_PAIRS, dtype=torch.long, device=windows.device)
+            numbers["inverse_error"] = float(self._inverse(windows, latents, view, generator))
+            score += numbers["inverse_error"]
         return numbers | {"score": score}
+
+    def _inverse(self, windows: Windows, latents: Tensor, view: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the error of the first action block towards frames 1 to `reach` model steps ahead in the episode.
+
+        Args:
+            windows: where the frames are from.
+            latents: (views, F, D), of all frames.
+            view: (n,), which symmetry each pair is seen under.
+            generator: source of the pairs.
+        """
+        model, repeat = self._model, windows.action_repeat
+        rows = windows.index(len(view), generator, frames=2)
+        end = windows.offsets[torch.searchsorted(windows.offsets, rows[:, 0].contiguous(), right=True)] - 1
+        most = ((end - rows[:, 0]) // repeat).clamp(max=self._settings.reach)
+        steps = 1 + (torch.rand(len(view), generator=generator).to(most.device) * most).long()
+        codes = torch.tensor(self._views, device=rows.device)
+        wanted = transform_actions(windows.actions(rows)[:, 0], codes[view])
+        now, goal = latents[view, rows[:, 0]], latents[view, rows[:, 0] + steps * repeat]
+        head: nn.Module | None = model.inverse_head
+        if head is None:
+            raise ValueError("the model has no inverse head")
+        return functional.mse_loss(head(now, goal, steps).float(), model.normalize_actions(wanted))
 
 
 @torch.no_grad()
