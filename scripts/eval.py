@@ -152,8 +152,7 @@ def show(measured: Measured, console: "Console") -> None:
     console.print(report.table(title, measured.rows))
     excluded = ", ".join(f"{count} {reason}" for reason, count in manifest.excluded.items())
     lines = [f"{measured.pairs.label}; left out: {excluded}; manifest {manifest.sha256[:12]}"]
-    if measured.moved is not None:
-        lines.append(f"{int(measured.moved.sum())} of {len(measured.moved)} pairs need the block to move")
+    lines += report.group_lines(measured.rows)
     if measured.probes:
         probes = ", ".join(f"{name} {r2:.2f}" for name, r2 in measured.probes.items())
         lines.append(f"linear probes, R2 on held-out frames: {probes}")

@@ -21,6 +21,7 @@ _TARGETS: dict[str, dict[str, str]] = {
         "lewm": "wmkit.models.lewm.presets:LEWM",
         "lewm-tiny": "wmkit.models.lewm.presets:TINY",
         "lewm-micro": "wmkit.models.lewm.presets:MICRO",
+        "lewm-rooms": "wmkit.models.lewm.presets:ROOMS",
     },
     "planners": {"cem": "wmkit.planners:CEM"},
     "environments": {

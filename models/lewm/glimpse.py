@@ -16,12 +16,12 @@ _GLOBAL = 3
 class GlimpseEncoder(nn.Module):
     """Colour maps, their centres, and Gaussian-windowed moments around the centres, read out by an MLP.
 
-    `fit` looks at the data once: the median of the episodes' first images is the empty scene, and pixels equal to it count as background; the
-    other colours are whitened and clustered with spherical k-means, which makes each filter answer to one colour of
-    object and to no other (Coates & Ng, "Learning feature representations with k-means", 2012). From each map come its
-    mass and centre, and a glimpse: products of Hermite polynomials up to the third degree under a Gaussian window at
-    the centre, which tell the object's orientation whatever its place and whatever goes on elsewhere. Everything but
-    the empty scene is trained on from there.
+    `fit` looks at the data once: the median of the episodes' first images is the empty scene, and pixels equal to it
+    count as background; the other colours are whitened and clustered with spherical k-means, which makes each filter
+    answer to one colour of object and hardly to others (Coates & Ng, "Learning feature representations with k-means",
+    2012). From each map come its mass and centre, and a glimpse: products of Hermite polynomials up to the third degree
+    under a Gaussian window at the centre, which tell the object's orientation whatever its place and whatever goes on
+    elsewhere. Everything but the empty scene is trained on from there.
 
     For a camera that stands still, and objects that differ in colour.
 

@@ -20,7 +20,7 @@ from .config import IMAGENET_BACKGROUND, IMAGENET_SCALE, LeWMConfig
 from .model import LeWM
 from .training import Corpus, DynamicsSettings, DynamicsStage, RepresentationSettings, RepresentationStage
 
-__all__ = ["LEWM", "MICRO", "TINY", "LeWMPreset", "LeWMRecipe"]
+__all__ = ["LEWM", "MICRO", "ROOMS", "TINY", "LeWMPreset", "LeWMRecipe"]
 
 _WHITE = (255.0, 255.0, 255.0)
 _FIT_FRAMES = 2000
@@ -173,9 +173,9 @@ TINY = LeWMPreset(
     predictor_options={"width": 512, "depth": 2},
     inverse={"width": 512, "depth": 2},
     representation=RepresentationSettings(
-        steps=3000, batch=128, frames=5, sigreg=0.1, sigreg_end=0.05, inverse=0.1, views="dihedral", lr=2e-3
+        steps=1500, batch=128, frames=5, sigreg=0.1, sigreg_end=0.05, inverse=0.1, views="dihedral", lr=2e-3
     ),
-    dynamics=DynamicsSettings(steps=20000, batch=256, views="dihedral", lr=1e-3),
+    dynamics=DynamicsSettings(steps=12000, batch=256, views="dihedral", lr=1e-3),
     planning={
         "horizon": 5,
         "samples": 64,
@@ -212,6 +212,17 @@ MICRO = LeWMPreset(
     },
 )
 """TwoRoom at 64 pixels in a minute on a CPU."""
+
+ROOMS = dataclasses.replace(
+    MICRO,
+    name="lewm-rooms",
+    representation=RepresentationSettings(
+        steps=1000, batch=128, frames=4, per_episode=16, inverse=1.0, sigreg=0.05, sigreg_end=0.05, views="flip"
+    ),
+    dynamics=DynamicsSettings(steps=4000, batch=256, rollout=4, reach=12, views="flip"),
+)
+"""TwoRoom with a door drawn anew each episode: SIGReg looks at few episodes at a time, so that the door, constant within an
+episode, cannot fill the latent."""
 
 LEWM = LeWMPreset(
     name="lewm",

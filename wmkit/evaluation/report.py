@@ -15,7 +15,7 @@ from .manifest import Manifest
 from .runner import Outcomes
 from .statistics import compare, percentiles, wilson
 
-__all__ = ["Row", "compare_files", "make_row", "save_result", "table"]
+__all__ = ["Row", "compare_files", "group_lines", "make_row", "save_result", "table"]
 
 
 @dataclass(frozen=True)
@@ -88,25 +88,31 @@ def make_row(
 
 
 def table(title: str, rows: Sequence[Row]) -> Table:
-    """Lay the rows out for a terminal."""
-    groups = list(dict.fromkeys(label for row in rows for label in row.groups))
+    """Lay the rows out for a terminal of 80 columns; `group_lines` says the rest."""
     made = Table(title=title, title_justify="left", title_style="bold")
     made.add_column("agent")
-    for label in ("success", "95 %", "settled", *groups, "decision p50", "p99"):
-        made.add_column(label, justify="right", no_wrap=label not in groups)
+    for label in ("success", "95 %", "settled", "decision p50", "p99"):
+        made.add_column(label, justify="right", no_wrap=True)
     for row in rows:
         low, high = row.interval
-        shares = [_share(*row.groups[label]) if label in row.groups else "-" for label in groups]
         made.add_row(
             row.name,
             _share(row.successes, row.pairs),
             f"{100 * low:.0f} to {100 * high:.0f} %",
             _share(row.strict, row.pairs),
-            *shares,
             *(_milliseconds(row.decision, key) for key in ("p50", "p99")),
             style="bold" if row.kind == "model" else "",
         )
     return made
+
+
+def group_lines(rows: Sequence[Row]) -> list[str]:
+    """Return one line for each group of pairs: the success of each row in it."""
+    labels = dict.fromkeys(label for row in rows for label in row.groups)
+    return [
+        f"{label}: " + ", ".join(f"{row.name} {_share(*row.groups[label])}" for row in rows if label in row.groups)
+        for label in labels
+    ]
 
 
 def _share(successes: int, count: int) -> str:
