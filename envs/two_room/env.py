@@ -44,8 +44,9 @@ class TwoRoomVectorEnv(gymnasium.vector.VectorEnv[Observation, npt.NDArray[Any],
     further apart than that distance.
 
     Observations are a dict of "pixels" (B, S, S, 3) uint8 and/or "state" (B, 2) float64. The goal is never in the
-    picture. ``info`` carries "state" and "goal_state" (B, 2), "success" (B,) bool, "door.position" (B,) the door's centre,
-    and, from `reset` and from steps in which an environment was reset, "goal_pixels" (B, S, S, 3) where pixels are observed.
+    picture. ``info`` carries "state" and "goal_state" (B, 2), "success" (B,) bool, "door.position" (B,) the door's
+    centre, and, from `reset` and from steps in which an environment was reset, "goal_pixels" (B, S, S, 3) where pixels
+    are observed.
 
     `reset` takes these options:
 

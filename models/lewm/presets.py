@@ -221,8 +221,10 @@ ROOMS = dataclasses.replace(
     ),
     dynamics=DynamicsSettings(steps=4000, batch=256, rollout=4, reach=12, views="flip"),
 )
-"""TwoRoom with a door drawn anew each episode: SIGReg looks at few episodes at a time, so that the door, constant within an
-episode, cannot fill the latent."""
+"""TwoRoom with a door drawn anew each episode.
+
+SIGReg looks at one episode at a time, so that the door, constant within an episode, cannot fill the latent.
+"""
 
 LEWM = LeWMPreset(
     name="lewm",
