@@ -37,6 +37,8 @@ __all__ = [
 OBS_TYPES = ("pixels", "state", "pixels_state")
 SUCCESS_RULES = ("coverage", "pose")
 DEFAULT_GOAL = (256.0, 256.0, np.pi / 4)
+STATE_BOUND = 1e6
+"""Far beyond any state: positions stay in the world, but speeds and the unwrapped angle have no bound of their own."""
 _RESET_KEYS = ("state", "goal", "variation")
 
 Array = NDArray[np.float64]
@@ -78,7 +80,7 @@ class SceneOptions:
         if self.pixels:
             parts["pixels"] = spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
         if "state" in self.obs_type:
-            parts["state"] = spaces.Box(-np.inf, np.inf, (STATE_SIZE,), np.float64)
+            parts["state"] = spaces.Box(-STATE_BOUND, STATE_BOUND, (STATE_SIZE,), np.float64)
         return spaces.Dict(parts)
 
     @property

@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     save_splits(store, make_splits(store, (40, 10, 50)))
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    options = {"channels": (8, 8, 8), "maps": 4, "hidden": 16}
+    options = {"channels": (8, 8, 8), "hidden": 16}
     config = LeWMConfig(32, 8, 5, (-1, -1), (1, 1), 0.25, history=1, encoder_options=options)
     model = LeWM(config)
     model.set_action_statistics([0, 0], [0.5, 0.5])

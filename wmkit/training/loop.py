@@ -1,6 +1,5 @@
 """The training loop: stages in order, exact resume, best and last checkpoint, early stop."""
 
-import json
 import math
 import signal
 import threading
@@ -19,12 +18,11 @@ from ..provenance import provenance
 from . import checkpoint as files
 from . import records
 from .diagnostics import collapse_warnings
+from .identity import plain_identity, refuse_other_files, refuse_other_run
 from .randomness import derive_seed, isolated_random_state, seed_global
 from .stage import Recipe, Stage
 
 __all__ = ["Trainer", "TrainingResult"]
-
-_OWN_FILES = {"checkpoints", "metrics.jsonl", "run.json", "tensorboard"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class Trainer:
         self._log_every, self._validate_every = log_every, validate_every
         self._checkpoint_seconds, self._patience, self._keep = checkpoint_seconds, patience, keep
         self._logger, self._show = logger, show
-        self._identity = _plain_identity(seed, config, self._stages, patience, keep)
+        self._identity = plain_identity(seed, config, self._stages, patience, keep)
         self._last, self._best = (out / "checkpoints" / f"{name}.safetensors" for name in ("last", "best"))
         self._state = _State()
         self._resumed: files.Checkpoint | None = None
@@ -141,11 +139,11 @@ class Trainer:
         """Read the last checkpoint or start anew, and open the writers."""
         if self._last.exists():
             self._resumed = files.load_checkpoint(self._last)
-            _refuse_other_run(self._out, self._resumed.state["identity"], self._identity)
+            refuse_other_run(self._out, self._resumed.state["identity"], self._identity)
             self._state = _State(**self._resumed.state["progress"])
             files.copy_tensors(self._resumed.tensors, self._weights(), strict=not self._state.begun)
         else:
-            _refuse_other_files(self._out)
+            refuse_other_files(self._out)
         self._state.sessions += 1
         self._rows = records.JsonLines(self._out / "metrics.jsonl", self._state.metrics_bytes)
         self._writers: list[records.Writer] = [self._rows]
@@ -366,46 +364,6 @@ def _first_bad(module: nn.Module) -> str | None:
             if bad.any():
                 return f"weight {name}"
     return None
-
-
-def _plain_identity(
-    seed: int, config: Mapping[str, Any], stages: Sequence[Stage], patience: int | None, keep: str
-) -> dict[str, Any]:
-    """Return what makes two calls the same run, as JSON would give it back."""
-    names = [stage.name for stage in stages]
-    if len(set(names)) != len(names):
-        raise ValueError(f"stages must have names of their own, not {names}")
-    steps = {stage.name: stage.steps for stage in stages}
-    identity = {"seed": seed, "config": dict(config), "steps": steps, "patience": patience, "keep": keep}
-    return json.loads(json.dumps(records.plain(identity)))
-
-
-def _refuse_other_run(out: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise UserError naming the first settings that differ between the run in `out` and this call."""
-    before, after = _flatten(saved), _flatten(now)
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    if names:
-        shown = ", ".join(f"{name} was {before.get(name)!r} and is now {after.get(name)!r}" for name in names[:4])
-        raise UserError(f"cannot resume {out}: {shown}; give the settings as they were, or another folder")
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by dotted name."""
-    if not isinstance(tree, Mapping):
-        return {prefix: tree}
-    joined = prefix + "." if prefix else ""
-    return {name: leaf for key, entry in tree.items() for name, leaf in _flatten(entry, joined + key).items()}
-
-
-def _refuse_other_files(out: Path) -> None:
-    """Raise UserError where `out` is a file, or a folder with files that no unfinished run leaves."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; give a folder")
-    others = sorted(
-        path.name for path in out.glob("*") if path.name not in _OWN_FILES and not path.name.startswith(".")
-    )
-    if others:
-        raise UserError(f"{out} already holds {', '.join(others[:3])} and no checkpoint; give another folder")
 
 
 def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
