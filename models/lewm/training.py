@@ -155,7 +155,7 @@ class _LeWMStage:
         targets = {name: torch.as_tensor(target(states)) for name, target in probes.items()}
         past = model.config.history
         clips = windows.ordered(frames=past + _HORIZON)
-        actions = windows.actions(clips)
+        actions = windows.actions(clips).to(latents.device)
 
         def predict(seen: Tensor, blocks: Tensor) -> Tensor:
             normal = model.normalize_actions(blocks)
@@ -274,7 +274,7 @@ class DynamicsStage(_LeWMStage):
         view = torch.randint(len(self._views), (settings.batch,), generator=generator).to(rows.device)
         latents = self._latents[view[:, None], rows]
         codes = torch.tensor(self._views, device=rows.device)
-        actions = model.normalize_actions(transform_actions(train.actions(rows), codes[view]))
+        actions = model.normalize_actions(transform_actions(train.actions(rows), codes[view]).to(latents.device))
         half, end = settings.batch // 2, settings.rollout
         with self._autocast():
             knowing, _ = rollout_loss(
@@ -316,25 +316,25 @@ class DynamicsStage(_LeWMStage):
         most = ((end - rows[:, 0]) // repeat).clamp(max=self._settings.reach)
         steps = 1 + (torch.rand(len(view), generator=generator).to(most.device) * most).long()
         codes = torch.tensor(self._views, device=rows.device)
-        wanted = transform_actions(windows.actions(rows)[:, 0], codes[view])
+        wanted = transform_actions(windows.actions(rows)[:, 0], codes[view]).to(latents.device)
         now, goal = latents[view, rows[:, 0]], latents[view, rows[:, 0] + steps * repeat]
         head: nn.Module | None = model.inverse_head
         if head is None:
             raise ValueError("the model has no inverse head")
-        return functional.mse_loss(head(now, goal, steps).float(), model.normalize_actions(wanted))
+        return functional.mse_loss(head(now, goal, steps.to(latents.device)).float(), model.normalize_actions(wanted))
 
 
 @torch.no_grad()
 def _encode(model: LeWM, windows: Windows, view: int = 0) -> Tensor:
-    """Return the latents (F, D) of all frames under a symmetry, in evaluation mode, on the windows' device."""
-    was_training = model.training
+    """Return the latents (F, D) of all frames under a symmetry, in evaluation mode, on the model's device."""
+    was_training, device = model.training, next(model.parameters()).device
     model.eval()
     latents = []
     for batch in windows.frame_batches("pixels", _FRAMES_AT_ONCE):
-        pixels = batch.to(next(model.parameters()).device)
+        pixels = batch.to(device)
         if view:
             pixels = transform_pixels(model.clean(pixels), view)
-        latents.append(model.embed(pixels).float().to(windows.device))
+        latents.append(model.embed(pixels).float())
     model.train(was_training)
     return torch.cat(latents)
 

@@ -36,7 +36,7 @@ def take(stage, steps):
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     stage.module.eval()
     return losses
 
