@@ -1,8 +1,18 @@
 """What all tests share."""
 
+import os
 import signal
+
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True)
 
 
 def pytest_configure(config):
-    """Take SIGINT as a program in a terminal does: jobs in the background inherit it ignored, and so do children."""
+    """Take SIGINT as a program in a terminal does: jobs in the background inherit it ignored, and so do children.
+
+    In CI the examples of hypothesis are the same in every run.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.environ.get("CI"):
+        settings.load_profile("ci")

@@ -22,7 +22,7 @@ def test_the_dots_centroid_and_area_are_the_states(seed, size):
     axis = (np.arange(size) + 0.5) / size
     area = ink.sum(axis=(1, 2))
     centroid = np.stack([(ink * axis).sum(axis=(1, 2)), (ink * axis[:, None]).sum(axis=(1, 2))], axis=1) / area[:, None]
-    assert np.abs(centroid - states).max() * size < 0.06
+    assert np.abs(centroid - states).max() * size < 0.1  # of a pixel; the smallest dot is two pixels wide
     np.testing.assert_allclose(area, np.pi * (scene.agent_radius * size) ** 2, rtol=0.12)
 
 
