@@ -297,7 +297,7 @@ class DynamicsStage(_LeWMStage):
             windows = self._corpus.validation
             latents = _encode(self._model, windows).unsqueeze(0)
             view = torch.zeros(_CHECKED_PAIRS, dtype=torch.long, device=windows.device)
-            numbers["inverse_error"] = float(self._inverse(windows, latents, view, generator))
+            numbers["inverse_error"] = self._inverse(windows, latents, view, generator).item()
             score += numbers["inverse_error"]
         return numbers | {"score": score}
 
