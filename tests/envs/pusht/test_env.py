@@ -13,6 +13,7 @@ from wmkit.envs.pusht import (
     PushTExpert,
     PushTSimulator,
     PushTVectorEnv,
+    Variation,
     make_variation,
     pose_success,
     render_states,
@@ -199,8 +200,9 @@ def test_replaying_recorded_actions_reaches_the_recorded_goal():
 
 def test_sampled_variations_are_accepted():
     rng = np.random.default_rng(0)
-    for _ in range(20):
-        make_variation(sample_variation(rng, tuple(VARIATIONS)))
+    drawn = [make_variation(sample_variation(rng, tuple(VARIATIONS))) for _ in range(20)]
+    assert all(isinstance(variation, Variation) for variation in drawn)
+    assert len({repr(variation) for variation in drawn}) == 20
 
 
 def test_human_mode_without_pygame_says_what_to_install(monkeypatch):
