@@ -2,6 +2,7 @@
 
 from .base import SamplingPlanner
 from .cem import CEM
+from .certainty import CertaintyStop
 from .objectives import (
     ActionCost,
     CompositeObjective,
@@ -10,13 +11,15 @@ from .objectives import (
     RewardObjective,
     UncertaintyPenalty,
 )
-from .parametrisation import Hold, Parametrisation
+from .parametrisation import Hold, Parametrisation, Spline
 from .problem import Problem, Scored
 from .proposals import GaussianProposal, InverseDynamicsProposal, MixtureProposal
 from .search_free import ProposalPlanner
+from .settings import Shared
 
 __all__ = [
     "CEM",
+    "CertaintyStop",
     "ActionCost",
     "CompositeObjective",
     "DecodedObjective",
@@ -31,5 +34,7 @@ __all__ = [
     "RewardObjective",
     "SamplingPlanner",
     "Scored",
+    "Shared",
+    "Spline",
     "UncertaintyPenalty",
 ]

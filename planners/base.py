@@ -2,8 +2,10 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Generic, TypeVar
+from dataclasses import fields, replace
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,9 +13,12 @@ from torch import Tensor
 from wmkit.contracts import Context, Objective, Plan, PlanningBudget, Proposal, WorldModel
 from wmkit.control.advance import advance
 
+from .certainty import CertaintyStop
 from .parametrisation import Hold, Parametrisation
 from .problem import Best, Problem, Scored
+from .schedule import Pace, Schedule, lay_out
 from .scoring import Clock, Scorer
+from .search import Found, search
 
 __all__ = ["SamplingPlanner"]
 
@@ -23,10 +28,10 @@ State = TypeVar("State")
 class SamplingPlanner(ABC, Generic[State]):
     """Sample candidates, roll them out, score them, update; the best so far is valid at any time.
 
-    This class owns warm start, proposal, bounds, chunking, non-finite costs, random generators, budget and pending
-    actions. A planner adds `start`, `sample` and `update` on a state of its own, a frozen dataclass whose tensors have
-    B first. Rows of B do not influence each other, and candidates are drawn alike for every row: planning a batch
-    equals planning its rows one by one from the same generator.
+    This class owns warm start, proposal, bounds, rate limits, chunking, non-finite costs, random generators, budget,
+    certainty and pending actions. A planner adds `start`, `sample` and `update` on a state of its own, a frozen
+    dataclass whose tensors have B first. Rows of B do not influence each other, and candidates are drawn alike for
+    every row: planning a batch equals planning its rows one by one from the same generator.
 
     Attributes:
         wants_gradients: class attribute; True hands `update` the gradients of the costs by the knots.
@@ -42,8 +47,13 @@ class SamplingPlanner(ABC, Generic[State]):
         samples: int = 300,
         iterations: int = 30,
         parametrisation: Parametrisation | None = None,
+        noise_exponent: float = 0.0,
+        max_rate: float | Sequence[float] | None = None,
         proposal: Proposal | None = None,
         proposal_share: float = 0.0,
+        decay: float = 1.0,
+        certainty: CertaintyStop | None = None,
+        schedule: Literal["fit", "truncate"] = "fit",
         budget: PlanningBudget | None = None,
         seed: int = 0,
     ) -> None:
@@ -55,29 +65,38 @@ class SamplingPlanner(ABC, Generic[State]):
             samples: N, candidates of one iteration.
             iterations: refinements of the candidates.
             parametrisation: what to search over; None leaves every environment action free.
+            noise_exponent: colour of the noise over the knots, whose power falls as 1 / frequency to this; 0 is white.
+            max_rate: largest change of an action, environment units per second, one number or one for each; it counts
+                from `Context.last_action` where the context has one.
             proposal: its first candidate is where the search starts; a warm start then becomes one more candidate.
             proposal_share: fraction of the first iteration's candidates that the proposal draws, in [0, 1).
+            decay: each iteration has this factor fewer candidates than the one before, with the same sum.
+            certainty: lets rows stop once their first action has settled; None never.
+            schedule: what gives way to a budget of rollouts or seconds: "fit" lays fewer iterations of fewer
+                candidates out beforehand, "truncate" drops the last iterations.
             budget: limits of every decision that brings none of its own.
             seed: of the generator for decisions that bring none of their own.
 
         Raises:
             ValueError: a number out of its range.
         """
-        for name, value in (("horizon", horizon), ("samples", samples), ("iterations", iterations)):
-            if value < 1:
-                raise ValueError(f"{type(self).__name__}: {name} is {value!r}; give at least 1")
-        if not 0 <= proposal_share < 1:
-            raise ValueError(f"{type(self).__name__}: proposal_share is {proposal_share!r}; give a fraction in [0, 1)")
         self._model = model
         self._horizon = horizon
         self.samples = samples
         self.iterations = iterations
         self.parametrisation = Hold(1) if parametrisation is None else parametrisation
+        self.noise_exponent = noise_exponent
+        self.max_rate = max_rate
         self.proposal = proposal
         self.proposal_share = proposal_share
+        self.decay = decay
+        self.certainty = certainty
+        self.schedule: Literal["fit", "truncate"] = schedule
         self.budget = PlanningBudget() if budget is None else budget
         self.seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}
+        self._paces: dict[int, Pace] = {}
+        self._check_settings()
 
     @property
     def model(self) -> WorldModel:
@@ -100,6 +119,10 @@ class SamplingPlanner(ABC, Generic[State]):
     @abstractmethod
     def update(self, state: State, scored: Scored, problem: Problem) -> State:
         """Return the state after an iteration; costs of +inf must not reach it."""
+
+    def centre(self, state: State) -> Tensor | None:
+        """Return the knots (B, M, E) that a certainty stop watches, or None to watch the best candidate seen."""
+        return None
 
     def answer(self, state: State) -> Tensor | None:
         """Return the knots (B, M, E) to execute, or None to execute the best candidate seen."""
@@ -127,16 +150,18 @@ class SamplingPlanner(ABC, Generic[State]):
         horizon = self.horizon if horizon is None else horizon
         _check_inputs(self._model, context, warm_start, horizon)
         with self._grad_mode():
-            found, iterations, stopped = self._search(context, objective, warm_start, budget, horizon, generator, began)
-        self._check_found(found)
+            found = self._search(context, objective, warm_start, budget, horizon, generator, began)
+        self._check_found(found.best)
         return Plan(
-            actions=found.actions.clone(),
-            cost=found.cost.clone(),
-            latents=found.latents.clone(),
-            iterations=iterations,
+            actions=found.best.actions.clone(),
+            cost=found.best.cost.clone(),
+            latents=found.best.latents.clone(),
+            iterations=int(found.iterations.max()),
             seconds=time.perf_counter() - began,
-            stopped=stopped,
-            non_finite=int(found.non_finite),
+            stopped=found.stopped,
+            non_finite=int(found.best.non_finite.sum()),
+            row_iterations=found.iterations.clone(),
+            certain=found.certain.clone(),
         )
 
     def _grad_mode(self) -> AbstractContextManager[object]:
@@ -151,64 +176,68 @@ class SamplingPlanner(ABC, Generic[State]):
         horizon: int,
         generator: torch.Generator | None,
         began: float,
-    ) -> tuple[Best, int, str]:
-        """Run the iterations; return the plan, how many iterations there were and why they ended."""
-        problem, stopped = self._problem(context, warm_start, budget, horizon, generator)
-        scorer = Scorer(self._model, self.parametrisation, self.wants_gradients, problem, objective, budget)
-        state = self.start(problem)
+    ) -> Found:
+        """Lay the decision out, run its iterations and learn what they cost."""
+        pace = self._paces.setdefault(horizon, Pace())
+        answers = type(self).answer is not SamplingPlanner.answer
+        schedule = lay_out(
+            self.samples,
+            self.iterations,
+            budget,
+            style=self.schedule,
+            decay=self.decay,
+            reserved=int(answers),
+            rows=context.batch,
+            pace=pace,
+        )
+        problem = self._problem(context, warm_start, schedule, horizon, generator)
+        rate = None if self.max_rate is None else problem.low.new_tensor(self.max_rate).expand_as(problem.low)
+        change = None if rate is None else rate * (problem.spec.seconds_per_step / problem.spec.action_repeat)
+        scorer = Scorer(self._model, self.parametrisation, change, self.wants_gradients, problem, objective, budget)
         clock = Clock(began, budget.seconds, context.latents.device)
-        found: Best | None = None
-        done = 0
-        while done < problem.iterations and not (done and clock.out_of_time()):
-            parameters = self.sample(state, problem)
-            if done == 0 and problem.extra.shape[1]:
-                parameters = torch.cat([parameters[:, : -problem.extra.shape[1]], problem.extra], dim=1)
-            scored, best = scorer.score(parameters)
-            state = self.update(state, scored, problem)
-            found = best if found is None else found.merged(best)
-            done += 1
-        if found is None:
-            raise ValueError(f"{type(self).__name__}: no iteration was planned; give at least 1")
-        stopped = stopped if done == problem.iterations else "seconds"
-        knots = self.answer(state) if budget.rollouts is None or budget.rollouts > 1 else None
-        if knots is not None:
-            found = found.replaced(scorer.score(knots.unsqueeze(1))[1])
-        return found, done, stopped
+        answers = answers and (budget.rollouts is None or budget.rollouts > 1)
+        found = search(self, scorer, schedule, self.certainty, clock, answers)
+        if clock.laps:
+            pace.record(context.batch * sum(schedule.counts) / len(schedule.counts), clock.elapsed / clock.laps)
+        return found
 
     def _problem(
         self,
         context: Context,
         warm_start: Tensor | None,
-        budget: PlanningBudget,
+        schedule: Schedule,
         horizon: int,
         generator: torch.Generator | None,
-    ) -> tuple[Problem, str]:
-        """Lay the decision out from its budget; return it, and why it will stop if time does not run out."""
+    ) -> Problem:
+        """Bring the context to where the plan starts, and the guesses into knots."""
         spec, latents = self._model.spec, context.latents
         generator = self._own_generator(latents.device) if generator is None else generator
         if self.wants_gradients:
             context = _cloned(context)
         context = advance(self._model, context, generator)
-        samples, iterations, stopped = self._layout(budget)
         dtype = torch.promote_types(latents.dtype, torch.float32)
         low, high = spec.bounds(latents.device, dtype)
         low, high = low[: spec.action_size], high[: spec.action_size]
+        samples = schedule.counts[0]
         guesses = self._guesses(context, warm_start, horizon, samples, generator, dtype)
         if guesses is None:
             knots = self.parametrisation.knots(spec, horizon)
             guesses = torch.zeros_like(low).expand(context.batch, 1, knots, spec.action_size)
         guesses = guesses.clamp(low, high)
-        initial, extra = guesses[:, 0], guesses[:, 1:samples]
-        return Problem(context, spec, horizon, samples, iterations, low, high, initial, extra, generator), stopped
-
-    def _layout(self, budget: PlanningBudget) -> tuple[int, int, str]:
-        """Return samples, iterations and the name of the limit that set them, keeping the budget of rollouts."""
-        iterations = min(self.iterations, budget.iterations or self.iterations)
-        if budget.rollouts is None or iterations * self.samples < budget.rollouts:
-            return self.samples, iterations, "iterations"
-        usable = max(1, budget.rollouts - (type(self).answer is not SamplingPlanner.answer))
-        samples = min(self.samples, usable)
-        return samples, min(iterations, usable // samples), "rollouts"
+        return Problem(
+            context=context,
+            spec=spec,
+            horizon=horizon,
+            samples=samples,
+            iterations=len(schedule.counts),
+            progress=0.0,
+            low=low,
+            high=high,
+            initial=guesses[:, 0],
+            extra=guesses[:, 1:],
+            noise_exponent=self.noise_exponent,
+            generator=generator,
+        )
 
     def _guesses(
         self,
@@ -236,12 +265,33 @@ class SamplingPlanner(ABC, Generic[State]):
             self._generators[device] = torch.Generator(device).manual_seed(self.seed)
         return self._generators[device]
 
+    def _check_settings(self) -> None:
+        """Refuse numbers out of their range, with one line each."""
+        name, share, rates = type(self).__name__, self.proposal_share, self.max_rate
+        for key, value in (("horizon", self._horizon), ("samples", self.samples), ("iterations", self.iterations)):
+            if value < 1:
+                raise ValueError(f"{name}: {key} is {value!r}; give at least 1")
+        if not 0 <= share < 1:
+            raise ValueError(f"{name}: proposal_share is {share!r}; give a fraction in [0, 1)")
+        if not self.noise_exponent >= 0:
+            raise ValueError(f"{name}: noise_exponent is {self.noise_exponent!r}; give 0 for white noise, or more")
+        if not self.decay >= 1:
+            raise ValueError(
+                f"{name}: decay is {self.decay!r}; give 1 for as many candidates in every iteration, or more"
+            )
+        if self.schedule not in ("fit", "truncate"):
+            raise ValueError(f"{name}: schedule is {self.schedule!r}; give 'fit' or 'truncate'")
+        size = self._model.spec.action_size
+        listed = rates if isinstance(rates, Sequence) else [1.0 if rates is None else rates] * size
+        if len(listed) != size or not all(rate > 0 for rate in listed):
+            raise ValueError(f"{name}: max_rate is {rates!r}; give one number above 0, or {size} of them")
+
     def _check_found(self, found: Best) -> None:
         bad = (~torch.isfinite(found.cost)).nonzero().flatten().tolist()
         if bad:
             raise ValueError(
                 f"{type(self._model).__name__} gave no candidate of row {bad[0]} a finite cost "
-                f"({int(found.non_finite)} costs were not finite in all); "
+                f"({int(found.non_finite.sum())} costs were not finite in all); "
                 "check its weights, the observation and the objective"
             )
 
@@ -256,8 +306,8 @@ def _fitted(actions: Tensor, horizon: int) -> Tensor:
 
 def _cloned(context: Context) -> Context:
     """Copy a context so that tensors made in inference mode can take part in a gradient."""
-    copies = [None if x is None else x.clone() for x in (context.pending, context.goal)]
-    return Context(context.latents.clone(), context.actions.clone(), *copies)
+    values = {field.name: getattr(context, field.name) for field in fields(context)}
+    return replace(context, **{name: value.clone() for name, value in values.items() if value is not None})
 
 
 def _check_inputs(model: WorldModel, context: Context, warm_start: Tensor | None, horizon: int) -> None:
@@ -275,6 +325,7 @@ def _check_inputs(model: WorldModel, context: Context, warm_start: Tensor | None
         ("context.actions", context.actions, (b, t - 1, spec.block_size)),
         ("context.goal", context.goal, (b, spec.latent_size)),
         ("context.pending", context.pending, (b, -1, spec.block_size)),
+        ("context.last_action", context.last_action, (b, spec.action_size)),
         ("warm_start", warm_start, (b, -1, spec.block_size)),
     ]
     for name, tensor, shape in expected:

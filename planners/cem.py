@@ -1,18 +1,21 @@
 """The cross-entropy method."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
 
-from wmkit.contracts import PlanningBudget, Proposal, WorldModel
+from wmkit.contracts import WorldModel
 
 from .base import SamplingPlanner
-from .parametrisation import Hold
 from .problem import Problem, Scored
+from .settings import Shared
 
 __all__ = ["CEM", "CEMState"]
+
+_FEWEST = 4
+"""Elites that a short schedule keeps at least, so that their spread still means something."""
 
 
 @dataclass(frozen=True)
@@ -38,55 +41,34 @@ class CEM(SamplingPlanner[CEMState]):
     def __init__(
         self,
         model: WorldModel,
-        horizon: int = 5,
-        samples: int = 300,
-        iterations: int = 30,
+        *,
         elites: int = 30,
         std: float = 1.0,
         min_std: float = 0.05,
         momentum: float = 0.0,
-        hold: int | Literal["block"] = 1,
-        proposal: Proposal | None = None,
-        proposal_share: float = 0.0,
         result: Literal["best", "mean"] = "best",
-        budget: PlanningBudget | None = None,
-        seed: int = 0,
+        **shared: Unpack[Shared],
     ) -> None:
         """Create a planner.
 
         Args:
             model: what to plan through.
-            horizon: H, model steps of a plan.
-            samples: N, candidates of one iteration.
-            iterations: refinements of the distribution.
-            elites: candidates that the distribution is refitted to; the same fraction where a budget cuts `samples`.
+            elites: candidates that the distribution is refitted to. A schedule of fewer iterations or candidates takes
+                fewer of them, so that the whole of its iterations selects as strictly: with a fraction f of the
+                candidates in I iterations, it is f ** (I / I') in I'.
             std: standard deviation to start with, as a fraction of half the action range.
             min_std: smallest standard deviation, as a fraction of half the action range.
             momentum: weight of the old mean and deviation in the new ones, in [0, 1).
-            hold: environment steps that one action is held for; "block" plans one action for each model step.
-            proposal: its first candidate is the first mean; None takes the warm start, or rest.
-            proposal_share: fraction of the first iteration's candidates that the proposal draws, in [0, 1).
             result: "best" executes the cheapest candidate seen and costs nothing more; "mean" executes the last mean
                 for one more rollout, which suits stochastic models, whose cheapest candidate was partly lucky.
-            budget: limits of every decision that brings none of its own.
-            seed: of the generator for decisions that bring none of their own.
+            shared: see `SamplingPlanner`.
 
         Raises:
             ValueError: a number out of its range.
         """
-        super().__init__(
-            model,
-            horizon=horizon,
-            samples=samples,
-            iterations=iterations,
-            parametrisation=Hold(model.spec.action_repeat if hold == "block" else hold),
-            proposal=proposal,
-            proposal_share=proposal_share,
-            budget=budget,
-            seed=seed,
-        )
-        if not 1 <= elites <= samples:
-            raise ValueError(f"CEM: elites is {elites!r}; give 1 to samples = {samples}")
+        super().__init__(model, **shared)
+        if not 1 <= elites <= self.samples:
+            raise ValueError(f"CEM: elites is {elites!r}; give 1 to samples = {self.samples}")
         if not 0 <= min_std <= std:
             raise ValueError(f"CEM: std is {std!r} and min_std {min_std!r}; give 0 <= min_std <= std")
         if not 0 <= momentum < 1:
@@ -110,7 +92,7 @@ class CEM(SamplingPlanner[CEMState]):
 
     def update(self, state: CEMState, scored: Scored, problem: Problem) -> CEMState:
         """Refit to the elites of finite cost; a row without any keeps its distribution."""
-        count = max(1, round(self.elites * scored.costs.shape[1] / self.samples))
+        count = self._elites_of(scored.costs.shape[1], problem.iterations)
         costs, index = scored.costs.topk(count, dim=1, largest=False, sorted=False)
         row = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
         elites = scored.parameters[row, index]
@@ -121,9 +103,20 @@ class CEM(SamplingPlanner[CEMState]):
         std = torch.maximum(std, self.min_std * problem.half_range)
         return CEMState(self._moved(state.mean, mean, total), self._moved(state.std, std, total))
 
+    def centre(self, state: CEMState) -> Tensor:
+        """Return the mean (B, M, E)."""
+        return state.mean
+
     def answer(self, state: CEMState) -> Tensor | None:
         """Return the mean (B, M, E) where the planner was told to execute it."""
         return state.mean if self.result == "mean" else None
+
+    def _elites_of(self, samples: int, iterations: int) -> int:
+        """Return how many elites an iteration has in a schedule of so many iterations."""
+        fraction = self.elites / self.samples
+        if self.schedule == "fit" and iterations < self.iterations:
+            fraction **= self.iterations / iterations
+        return max(min(_FEWEST, self.elites, samples), round(fraction * samples))
 
     def _moved(self, old: Tensor, new: Tensor, total: Tensor) -> Tensor:
         """Return the new value, mixed with the old by the momentum; the old where no elite was usable."""

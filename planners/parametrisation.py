@@ -3,14 +3,19 @@
 Letters beside those of `wmkit.contracts`: **M** knots of a plan, **E** numbers of one environment action.
 """
 
-from typing import Protocol, runtime_checkable
+from functools import lru_cache
+from typing import Literal, Protocol, get_args, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from wmkit.contracts import Context, ModelSpec
 
-__all__ = ["Hold", "Parametrisation"]
+__all__ = ["Hold", "Order", "Parametrisation", "Spline"]
+
+Order = Literal["zero", "linear", "cubic"]
+"""How a spline goes from knot to knot: holding each, in straight lines, or smoothly."""
 
 
 @runtime_checkable
@@ -66,3 +71,69 @@ class Hold:
         rows = single.flatten(0, 1).transpose(1, 2)
         means = F.avg_pool1d(rows, self.steps, ceil_mode=True, count_include_pad=False)
         return means.transpose(1, 2).reshape(b, n, -1, spec.action_size)
+
+
+class Spline:
+    """A spline through a few knots, evenly spaced from the first action of a plan to its last.
+
+    "zero" holds each knot for its share of the plan; "cubic" is the Catmull-Rom spline, whose slope at a knot is that
+    of the line between its neighbours, so it may pass the knots' extremes, where the planner clips it to the bounds.
+    """
+
+    def __init__(self, knots: int, order: Order = "cubic") -> None:
+        """Create the parametrisation.
+
+        Args:
+            knots: M, at least 1; plans with fewer actions than that get one knot for each.
+            order: how the spline goes from knot to knot.
+
+        Raises:
+            ValueError: no knot, or an unknown order.
+        """
+        if knots < 1:
+            raise ValueError(f"Spline.knots is {knots!r}; give at least 1")
+        if order not in get_args(Order):
+            raise ValueError(f"Spline.order is {order!r}; give {', '.join(map(repr, get_args(Order)))}")
+        self.count = knots
+        self.order: Order = order
+
+    def knots(self, spec: ModelSpec, horizon: int) -> int:
+        """Return M, at most one knot for each environment action."""
+        return min(self.count, horizon * spec.action_repeat)
+
+    def actions(self, parameters: Tensor, context: Context, spec: ModelSpec, horizon: int) -> Tensor:
+        """Evaluate the spline through knots (B, N, M, E) at each environment step, (B, N, H, A)."""
+        b, n, m, _ = parameters.shape
+        basis = _basis(m, horizon * spec.action_repeat, self.order).to(parameters)
+        return torch.einsum("sm,bnme->bnse", basis, parameters).reshape(b, n, horizon, spec.block_size)
+
+    def parameters(self, actions: Tensor, spec: ModelSpec) -> Tensor:
+        """Return the knots (B, N, M, E) of the spline with the least squared distance to actions (B, N, H, A)."""
+        b, n, h, _ = actions.shape
+        single = actions.reshape(b, n, h * spec.action_repeat, spec.action_size)
+        inverse = _inverse_basis(self.knots(spec, h), single.shape[2], self.order).to(single)
+        return torch.einsum("ms,bnse->bnme", inverse, single)
+
+
+@lru_cache(maxsize=64)
+def _basis(knots: int, steps: int, order: Order) -> Tensor:
+    """Return the matrix (steps, knots), float64, that maps knots to actions."""
+    unit = torch.eye(knots, dtype=torch.float64)
+    step = torch.arange(steps, dtype=torch.float64)
+    if order == "zero" or knots == 1:
+        return unit[(step * knots / steps).long()]
+    position = step * (knots - 1) / (steps - 1)
+    left = position.long().clamp(max=knots - 2)
+    part = (position - left).unsqueeze(1)
+    if order == "linear":
+        return (1 - part) * unit[left] + part * unit[left + 1]
+    slope = torch.gradient(unit, dim=0)[0]
+    square, cube = part.square(), part**3
+    ends = (2 * cube - 3 * square + 1) * unit[left] + (3 * square - 2 * cube) * unit[left + 1]
+    return ends + (cube - 2 * square + part) * slope[left] + (cube - square) * slope[left + 1]
+
+
+@lru_cache(maxsize=64)
+def _inverse_basis(knots: int, steps: int, order: Order) -> Tensor:
+    """Return the matrix (knots, steps), float64, that fits knots to actions."""
+    return torch.linalg.pinv(_basis(knots, steps, order))

@@ -1,35 +1,47 @@
 """What a planner's *sample* and *update* see of one decision, and what it found so far."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from wmkit.contracts import Context, ModelSpec
 
-__all__ = ["Best", "Problem", "Scored", "draw_normal"]
+from .noise import coloured
+
+__all__ = ["Best", "Problem", "Scored", "select_rows"]
+
+State = TypeVar("State")
 
 
-def draw_normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Draw standard normal numbers on the generator's device and bring them to the device and dtype of `like`."""
-    drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return drawn.to(like.device)
+def select_rows(state: State, rows: Tensor) -> State:
+    """Return a frozen dataclass whose tensors all have B first, for an index (R,) or a mask (B,) of rows.
+
+    None stays None.
+    """
+    if state is None:
+        return state
+    values = {field.name: getattr(state, field.name)[rows] for field in fields(state)}  # type: ignore[arg-type]
+    return replace(state, **values)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One decision, the same for all its iterations.
+    """One iteration of one decision, for the rows that are still searched.
 
     Attributes:
         context: where to plan from, nothing pending.
         spec: of the model that is planned through.
         horizon: H of this plan.
-        samples: N, candidates of one iteration.
-        iterations: how many there will be, unless time runs out.
+        samples: N, candidates of this iteration.
+        iterations: how many the decision was laid out for.
+        progress: how far the schedule is, from 0 at the first iteration to 1 at the last.
         low: (E,), lower bounds of one environment action.
         high: (E,), upper bounds of one environment action.
         initial: (B, M, E), the knots to start from: the proposal's first, else the warm start, else rest.
         extra: (B, X, M, E), further candidates that the first iteration tries, X below N.
+        noise_exponent: colour of the noise over the knots; 0 is white.
         generator: source of all randomness.
     """
 
@@ -38,10 +50,12 @@ class Problem:
     horizon: int
     samples: int
     iterations: int
+    progress: float
     low: Tensor
     high: Tensor
     initial: Tensor
     extra: Tensor
+    noise_exponent: float
     generator: torch.Generator
 
     @property
@@ -50,11 +64,16 @@ class Problem:
         return (self.high - self.low) / 2
 
     def noise(self, n: int) -> Tensor:
-        """Draw standard normal knots (1, n, M, E).
+        """Draw normal knots (1, n, M, E) of variance 1 and the planner's colour.
 
         All rows of B share the draw, so that a batch plans each row as if it were alone.
         """
-        return draw_normal((1, n, *self.initial.shape[1:]), self.generator, self.initial)
+        _, m, e = self.initial.shape
+        return coloured((1, n, m, e), self.noise_exponent, self.generator, self.initial)
+
+    def select(self, rows: Tensor) -> "Problem":
+        """Return the problem of the given rows of B, an index (R,) or a mask (B,)."""
+        return replace(self, context=self.context.select(rows), initial=self.initial[rows], extra=self.extra[rows])
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,7 @@ class Best:
         cost: (B,), +inf while no candidate had a finite cost.
         actions: (B, H, A), within the bounds.
         latents: (B, H, D), what the model imagined.
-        non_finite: (), integer, costs that were not finite.
+        non_finite: (B,), integer, costs that were not finite.
     """
 
     cost: Tensor
@@ -89,7 +108,7 @@ class Best:
     non_finite: Tensor
 
     def merged(self, other: "Best") -> "Best":
-        """Return the cheaper of the two, row by row, and the sum of the counts."""
+        """Return the cheaper of the two, row by row, and the sums of the counts."""
         better = other.cost < self.cost
         wide = better[:, None, None]
         return Best(
@@ -100,7 +119,7 @@ class Best:
         )
 
     def replaced(self, other: "Best") -> "Best":
-        """Return the other, this one where the other's cost is not finite, and the sum of the counts."""
+        """Return the other, this one where the other's cost is not finite, and the sums of the counts."""
         usable = torch.isfinite(other.cost)
         cost = torch.where(usable, torch.full_like(self.cost, torch.inf), self.cost)
         return Best(cost, self.actions, self.latents, self.non_finite).merged(other)

@@ -1,13 +1,14 @@
 """Rolling candidates out, scoring them, and watching the clock."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from wmkit.contracts import Objective, PlanningBudget, WorldModel
 
+from .limits import limit_rate
 from .parametrisation import Parametrisation
 from .problem import Best, Problem, Scored
 
@@ -16,14 +17,39 @@ __all__ = ["Clock", "Scorer"]
 
 @dataclass(frozen=True)
 class Scorer:
-    """Rolls candidates out in chunks and scores them."""
+    """Rolls candidates out in chunks and scores them.
+
+    Attributes:
+        model: what to roll out through.
+        parametrisation: what the knots stand for.
+        max_change: (E,), largest change of an action between two environment steps; None for no limit.
+        wants_gradients: whether the costs' gradients by the knots are asked for.
+        problem: where to roll out from.
+        objective: what to score by.
+        budget: limits the memory.
+    """
 
     model: WorldModel
     parametrisation: Parametrisation
+    max_change: Tensor | None
     wants_gradients: bool
     problem: Problem
     objective: Objective
     budget: PlanningBudget
+
+    def select(self, rows: Tensor) -> "Scorer":
+        """Return the scorer of the given rows of B."""
+        return replace(self, problem=self.problem.select(rows), objective=self.objective.select(rows))
+
+    def actions(self, parameters: Tensor) -> Tensor:
+        """Return the actions (B, N, H, A) of knots (B, N, M, E), within the bounds and the limit on their change."""
+        problem = self.problem
+        low, high = (bound.repeat(problem.spec.action_repeat) for bound in (problem.low, problem.high))
+        actions = self.parametrisation.actions(parameters, problem.context, problem.spec, problem.horizon)
+        actions = actions.clamp(low, high)
+        if self.max_change is not None:
+            actions = limit_rate(actions, problem.context.last_action, self.max_change, problem.spec)
+        return actions
 
     def score(self, parameters: Tensor) -> tuple[Scored, Best]:
         """Score knots (B, N, M, E)."""
@@ -45,9 +71,7 @@ class Scorer:
         with torch.set_grad_enabled(self.wants_gradients):
             if self.wants_gradients:
                 parameters = parameters.detach().requires_grad_()
-            low, high = (bound.repeat(problem.spec.action_repeat) for bound in (problem.low, problem.high))
-            actions = self.parametrisation.actions(parameters, problem.context, problem.spec, problem.horizon)
-            actions = actions.clamp(low, high).to(problem.context.latents.dtype)
+            actions = self.actions(parameters).to(problem.context.latents.dtype)
             rollout = model.rollout(problem.context, actions, problem.generator)
             cost = self.objective.cost(rollout, actions)
             if cost.shape != actions.shape[:2]:
@@ -55,14 +79,23 @@ class Scorer:
                     f"{type(self.objective).__name__}.cost gave shape {tuple(cost.shape)}; "
                     f"expected (B, N) = {tuple(actions.shape[:2])}"
                 )
-            gradient = torch.autograd.grad(cost.sum(), parameters)[0] if self.wants_gradients else None
+            gradient = self._gradient(cost, parameters) if self.wants_gradients else None
         cost = cost.detach().to(problem.low.dtype)
         finite = torch.isfinite(cost)
         cost = torch.where(finite, cost, torch.inf)
         lowest, index = cost.min(dim=1)
         row = torch.arange(cost.shape[0], device=cost.device)
         actions, latents = actions.detach()[row, index], rollout.latents.detach()[row, index]
-        return cost, Best(lowest, actions, latents, (~finite).sum()), gradient
+        return cost, Best(lowest, actions, latents, (~finite).sum(dim=1)), gradient
+
+    def _gradient(self, cost: Tensor, parameters: Tensor) -> Tensor:
+        """Return the gradients (B, N, M, E) of the costs (B, N)."""
+        if not cost.requires_grad:
+            raise ValueError(
+                f"{type(self.model).__name__} gives costs without gradients by the actions; "
+                "plan with a planner that needs none, e.g. CEM"
+            )
+        return torch.autograd.grad(cost.sum(), parameters)[0]
 
     def _chunk_size(self, n: int) -> int:
         """Return how many candidates fit into the memory limit, at least one."""
@@ -74,7 +107,12 @@ class Scorer:
 
 
 class Clock:
-    """Tells whether another iteration would end too late, by the longest one so far."""
+    """Tells whether another iteration would end too late, by the longest one so far.
+
+    Attributes:
+        laps: how many iterations were timed.
+        elapsed: their seconds.
+    """
 
     def __init__(self, began: float, seconds: float | None, device: torch.device) -> None:
         self._began = began
@@ -82,6 +120,8 @@ class Clock:
         self._device = device
         self._last = time.perf_counter()
         self._longest = 0.0
+        self.laps = 0
+        self.elapsed = 0.0
 
     def out_of_time(self) -> bool:
         """Return whether the next iteration would miss the limit; call once after every iteration."""
@@ -90,8 +130,8 @@ class Clock:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()
-        self._longest = max(self._longest, now - self._last)
-        self._last = now
+        lap, self._last = now - self._last, now
+        self.laps, self.elapsed, self._longest = self.laps + 1, self.elapsed + lap, max(self._longest, lap)
         return now - self._began + self._longest > self._seconds
 
 

@@ -107,12 +107,15 @@ class Context:
         actions: (B, T-1, A), executed between the latents.
         pending: (B, P, A), sent but not yet executed, oldest first; None means P = 0.
         goal: (B, D), latent of the goal, for goal-conditioned proposals; None without a goal.
+        last_action: (B, action_size), the environment action before those that are planned, for limits on how fast
+            actions may change; None where there was none.
     """
 
     latents: Tensor
     actions: Tensor
     pending: Tensor | None = None
     goal: Tensor | None = None
+    last_action: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -121,9 +124,8 @@ class Context:
 
     def select(self, rows: Tensor) -> "Context":
         """Return the context of the given rows of B, an index (R,) or a mask (B,)."""
-        pending = None if self.pending is None else self.pending[rows]
-        goal = None if self.goal is None else self.goal[rows]
-        return Context(self.latents[rows], self.actions[rows], pending, goal)
+        others = (None if x is None else x[rows] for x in (self.pending, self.goal, self.last_action))
+        return Context(self.latents[rows], self.actions[rows], *others)
 
 
 @dataclass(frozen=True)
@@ -246,10 +248,12 @@ class Plan:
         actions: (B, H, A), within the bounds, environment units.
         cost: (B,), the planner's estimate for `actions`.
         latents: (B, H, D), what the model imagines under the best candidate.
-        iterations: refinements done.
+        iterations: refinements done, of the row that had most.
         seconds: wall time of the decision.
-        stopped: why it stopped: "iterations", "rollouts", "seconds" or "certain".
+        stopped: why it stopped: "iterations", "rollouts", "seconds", or "certain" where every row was.
         non_finite: candidates whose cost was not finite, over all iterations.
+        row_iterations: (B,), integer, refinements of each row; None where all had as many.
+        certain: (B,), bool, rows that stopped because their first action had settled; None where none was watched.
     """
 
     actions: Tensor
@@ -259,6 +263,8 @@ class Plan:
     seconds: float
     stopped: str
     non_finite: int = 0
+    row_iterations: Tensor | None = None
+    certain: Tensor | None = None
 
     def shifted(self, steps: int) -> Tensor:
         """Return the actions (B, H, A) moved `steps` model steps ahead, the last one repeated: a warm start."""

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from wmkit.contracts import Context, WorldModel
 
-from ..problem import draw_normal
+from ..noise import draw_normal
 
 __all__ = ["GaussianProposal", "scattered"]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from integrators import context_of, double_integrators
 
-from wmkit.planners import CEM, DecodedObjective, GaussianProposal, GoalObjective, Problem, Scored
+from wmkit.planners import CEM, DecodedObjective, GaussianProposal, GoalObjective, Hold, Problem, Scored
 from wmkit.planners.cem import CEMState
 
 
@@ -12,7 +12,18 @@ def problem_of(samples=4):
     low, high, rest = torch.tensor([-2.0]), torch.tensor([2.0]), torch.zeros(1, 1, 1)
     spec = double_integrators().spec
     return Problem(
-        context_of(torch.zeros(1, 4)), spec, 1, samples, 1, low, high, rest, rest[:, None], torch.Generator()
+        context=context_of(torch.zeros(1, 4)),
+        spec=spec,
+        horizon=1,
+        samples=samples,
+        iterations=30,
+        progress=0.0,
+        low=low,
+        high=high,
+        initial=rest,
+        extra=rest[:, None],
+        noise_exponent=0.0,
+        generator=torch.Generator(),
     )
 
 
@@ -63,7 +74,7 @@ def test_candidates_follow_the_distribution_and_hold_its_mean():
 
 def test_block_hold_plans_one_action_for_each_model_step():
     model = double_integrators(repeat=3)
-    plan = CEM(model, horizon=2, hold="block").plan(
+    plan = CEM(model, horizon=2, parametrisation=Hold(model.spec.action_repeat)).plan(
         context_of(torch.ones(1, 4), size=6), GoalObjective(torch.zeros(1, 4))
     )
     blocks = plan.actions.view(2, 3, 2)
@@ -112,7 +123,10 @@ def test_starts_from_the_proposal_and_still_tries_the_warm_start():
         ({"horizon": 0}, "horizon"),
         ({"proposal_share": 1.0}, "proposal_share"),
         ({"result": "worst"}, "result"),
-        ({"hold": 0}, "Hold.steps"),
+        ({"decay": 0.5}, "decay"),
+        ({"max_rate": [1.0]}, "max_rate"),
+        ({"noise_exponent": -1.0}, "noise_exponent"),
+        ({"schedule": "cut"}, "schedule"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options, text):

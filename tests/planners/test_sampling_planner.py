@@ -124,7 +124,7 @@ def test_seconds_are_kept_and_the_plan_is_valid(monkeypatch):
 
 @pytest.mark.parametrize("result", ["best", "mean"])
 @pytest.mark.parametrize(
-    ("limit", "iterations", "stopped"), [(1, 1, "rollouts"), (25, 2, "rollouts"), (1000, 5, "iterations")]
+    ("limit", "iterations", "stopped"), [(1, 1, "rollouts"), (25, 3, "rollouts"), (1000, 5, "iterations")]
 )
 def test_rollouts_are_kept(result, limit, iterations, stopped):
     model = Walk()

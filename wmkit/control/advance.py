@@ -1,5 +1,7 @@
 """Move a context ahead through a model."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ def extend(context: Context, actions: Tensor, latents: Tensor, history: int) -> 
     """Append model steps to a context's history.
 
     Args:
-        context: T latents; its pending actions and goal are kept.
+        context: T latents; its pending actions and goal are kept, and its last action renewed where it has one.
         actions: (B, S, A), executed or imagined after the last latent.
         latents: (B, S, D), what followed each of them.
         history: how many latents to keep, the newest.
@@ -23,7 +25,10 @@ def extend(context: Context, actions: Tensor, latents: Tensor, history: int) -> 
     joined = torch.cat([context.latents, latents], dim=1)
     between = torch.cat([context.actions, actions], dim=1)
     kept = min(joined.shape[1], history)
-    return Context(joined[:, -kept:], between[:, between.shape[1] - kept + 1 :], context.pending, context.goal)
+    last = context.last_action
+    if last is not None and actions.shape[1]:
+        last = actions[:, -1, -last.shape[-1] :]
+    return Context(joined[:, -kept:], between[:, between.shape[1] - kept + 1 :], context.pending, context.goal, last)
 
 
 def advance(model: WorldModel, context: Context, generator: torch.Generator | None = None) -> Context:
@@ -39,8 +44,9 @@ def advance(model: WorldModel, context: Context, generator: torch.Generator | No
     """
     if context.pending is None:
         return context
-    start = Context(context.latents, context.actions, None, context.goal)
+    start = replace(context, pending=None)
     if context.pending.shape[1] == 0:
         return start
+    start = replace(start, last_action=context.pending[:, -1, -model.spec.action_size :])
     rollout = model.rollout(start, context.pending.unsqueeze(1), generator)
     return extend(start, context.pending, rollout.latents[:, 0], model.spec.history)

@@ -1,0 +1,37 @@
+"""Random numbers over the knots of a plan."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["coloured", "draw_normal"]
+
+
+def draw_normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Draw standard normal numbers on the generator's device and bring them to the device and dtype of `like`."""
+    drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype)
+    return drawn.to(like.device)
+
+
+def coloured(shape: tuple[int, int, int, int], exponent: float, generator: torch.Generator, like: Tensor) -> Tensor:
+    """Draw normal numbers (B, N, M, E) of variance 1 whose power over the M knots falls as 1 / frequency^exponent.
+
+    0 is white noise, 1 pink, 2 red. A sequence of twice the length is drawn and its first half taken, so that the end
+    of a plan is not tied to its beginning; frequencies below the lowest of that sequence have the lowest one's power.
+    After Timmer and König (1995), as proposed for planning by Pinneri et al. (2020).
+
+    Args:
+        shape: (B, N, M, E).
+        exponent: 0 or more.
+        generator: source of the numbers.
+        like: gives device and dtype.
+    """
+    if exponent == 0:
+        return draw_normal(shape, generator, like)
+    b, n, m, e = shape
+    white = draw_normal((b, n, 2 * m, e), generator, like)
+    frequencies = torch.fft.rfftfreq(2 * m, device=like.device, dtype=like.dtype)
+    frequencies[0] = frequencies[1]
+    gain = frequencies ** (-exponent / 2)
+    power = (2 * gain.square().sum() - gain[0].square() - gain[-1].square()) / (2 * m)
+    spectrum = torch.fft.rfft(white, dim=2) * (gain / power.sqrt()).unsqueeze(-1)
+    return torch.fft.irfft(spectrum, n=2 * m, dim=2)[:, :, :m]

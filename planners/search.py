@@ -1,0 +1,143 @@
+"""The loop that all sampling planners share: sample, score, update, and stop row by row."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .certainty import CertaintyStop, Watch
+from .problem import Best, Problem, Scored, select_rows
+from .schedule import Schedule
+from .scoring import Clock, Scorer
+
+__all__ = ["Found", "Method", "search"]
+
+
+class Method(Protocol):
+    """What the loop asks of a planner; `SamplingPlanner` describes each."""
+
+    def start(self, problem: Problem) -> Any: ...  # noqa: D102
+    def sample(self, state: Any, problem: Problem) -> Tensor: ...  # noqa: D102
+    def update(self, state: Any, scored: Scored, problem: Problem) -> Any: ...  # noqa: D102
+    def centre(self, state: Any) -> Tensor | None: ...  # noqa: D102
+    def answer(self, state: Any) -> Tensor | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search ends with.
+
+    Attributes:
+        best: of every row.
+        iterations: (B,), integer, refinements of each row.
+        certain: (B,), bool, rows that settled.
+        stopped: which rule ended the search.
+    """
+
+    best: Best
+    iterations: Tensor
+    certain: Tensor
+    stopped: str
+
+
+def search(
+    method: Method, scorer: Scorer, schedule: Schedule, certainty: CertaintyStop | None, clock: Clock, answers: bool
+) -> Found:
+    """Run the iterations of one decision.
+
+    Rows that have settled leave, and the arithmetic goes on with the others alone. Where the rule allows rows more
+    than the laid-out iterations, they come out of what the settled ones gave up.
+
+    Args:
+        method: the planner.
+        scorer: of the whole problem.
+        schedule: candidates of each iteration.
+        certainty: when a row has settled; None never.
+        clock: ends the search early.
+        answers: whether the budget leaves a rollout for what `method.answer` returns.
+    """
+    problem = scorer.problem
+    loop = _Loop(method, scorer, certainty, answers)
+    planned = len(schedule.counts)
+    longest = planned if certainty is None or certainty.max_iterations is None else certainty.max_iterations
+    pool = planned * problem.context.batch
+    done, stopped = 0, schedule.limit
+    while done < longest and 0 < len(loop.rows) <= pool:
+        if done and clock.out_of_time():
+            stopped = "seconds"
+            break
+        pool -= len(loop.rows)
+        loop.iterate(schedule.count(done), schedule.progress(done), first=done == 0)
+        done += 1
+    if len(loop.rows):
+        loop.leave(torch.ones(len(loop.rows), dtype=torch.bool, device=loop.rows.device), certain=False)
+    found = loop.found()
+    return replace(found, stopped="certain" if bool(found.certain.all()) else stopped)
+
+
+class _Loop:
+    """The rows that are still searched, and what was found for those that have left."""
+
+    def __init__(self, method: Method, scorer: Scorer, certainty: CertaintyStop | None, answers: bool) -> None:
+        problem = scorer.problem
+        device = problem.initial.device
+        self._method, self._scorer, self._answers = method, scorer, answers
+        self._state = method.start(problem)
+        self._best: Best | None = None
+        self._done = 0
+        span = (problem.high - problem.low).repeat(problem.spec.action_repeat)
+        self._watch = None if certainty is None else Watch(certainty, span)
+        self._left: list[tuple[Tensor, Best, int, bool]] = []
+        self.rows = torch.arange(problem.context.batch, device=device)
+
+    def iterate(self, samples: int, progress: float, first: bool) -> None:
+        """Do one iteration for the rows that are left; let those go that have settled."""
+        problem = replace(self._scorer.problem, samples=samples, progress=progress)
+        parameters = self._method.sample(self._state, problem)
+        extra = problem.extra[:, : samples - 1]
+        if first and extra.shape[1]:
+            parameters = torch.cat([parameters[:, : -extra.shape[1]], extra], dim=1)
+        scored, best = self._scorer.score(parameters)
+        self._state = self._method.update(self._state, scored, problem)
+        self._best = best if self._best is None else self._best.merged(best)
+        self._done += 1
+        if self._watch is not None:
+            settled = self._watch.settled(self._first_actions(self._best))
+            if bool(settled.any()):
+                self.leave(settled, certain=True)
+
+    def leave(self, mask: Tensor, certain: bool) -> None:
+        """Keep what was found for the rows of a mask (R,), and go on without them."""
+        if self._best is None:
+            raise ValueError("no iteration was planned; give at least 1")
+        everyone = bool(mask.all())
+        best, scorer, state = self._best, self._scorer, self._state
+        if not everyone:
+            best, scorer, state = select_rows(best, mask), scorer.select(mask), select_rows(state, mask)
+        knots = self._method.answer(state) if self._answers else None
+        if knots is not None:
+            best = best.replaced(scorer.score(knots.unsqueeze(1))[1])
+        self._left.append((self.rows[mask], best, self._done, certain))
+        self.rows = self.rows[~mask]
+        if not everyone:
+            self._best, self._state = select_rows(self._best, ~mask), select_rows(self._state, ~mask)
+            self._scorer = self._scorer.select(~mask)
+            if self._watch is not None:
+                self._watch.keep(~mask)
+
+    def found(self) -> Found:
+        """Return what was found for all rows, in their order."""
+        order = torch.cat([rows for rows, *_ in self._left]).argsort()
+        whole = [torch.cat([getattr(best, name) for _, best, *_ in self._left])[order] for name in _BEST]
+        iterations = torch.cat([torch.full_like(rows, done) for rows, _, done, _ in self._left])[order]
+        certain = torch.cat([torch.full_like(rows, sure, dtype=torch.bool) for rows, *_, sure in self._left])[order]
+        return Found(Best(*whole), iterations, certain, "")
+
+    def _first_actions(self, best: Best) -> Tensor:
+        """Return the first model step's actions (R, A) that the search is centred on."""
+        centre = self._method.centre(self._state)
+        return best.actions[:, 0] if centre is None else self._scorer.actions(centre.unsqueeze(1))[:, 0, 0]
+
+
+_BEST = ("cost", "actions", "latents", "non_finite")
