@@ -220,10 +220,11 @@ class SamplingPlanner(ABC, Generic[State]):
         low, high = low[: spec.action_size], high[: spec.action_size]
         samples = schedule.counts[0]
         guesses = self._guesses(context, warm_start, horizon, samples, generator, dtype)
-        if guesses is None:
-            knots = self.parametrisation.knots(spec, horizon)
-            guesses = torch.zeros_like(low).expand(context.batch, 1, knots, spec.action_size)
-        guesses = guesses.clamp(low, high)
+        guesses = guesses.clamp(low.repeat(spec.action_repeat), high.repeat(spec.action_repeat))
+        knots = self.parametrisation.parameters(guesses, spec).clamp(low, high)
+        rest = None
+        if self.parametrisation.residual:
+            rest = guesses[:, :1] - self.parametrisation.actions(knots[:, :1], context, spec, horizon)
         return Problem(
             context=context,
             spec=spec,
@@ -233,8 +234,9 @@ class SamplingPlanner(ABC, Generic[State]):
             progress=0.0,
             low=low,
             high=high,
-            initial=guesses[:, 0],
-            extra=guesses[:, 1:],
+            initial=knots[:, 0],
+            extra=knots[:, 1:],
+            rest=rest,
             noise_exponent=self.noise_exponent,
             generator=generator,
         )
@@ -247,8 +249,8 @@ class SamplingPlanner(ABC, Generic[State]):
         samples: int,
         generator: torch.Generator,
         dtype: torch.dtype,
-    ) -> Tensor | None:
-        """Return the knots (B, 1 + X, M, E) that are known before the search, the one to start from first."""
+    ) -> Tensor:
+        """Return the plans (B, 1 + X, H, A) that are known before the search, the one to start from first."""
         found = []
         if self.proposal is not None:
             drawn = self.proposal.propose(context, 1 + int(self.proposal_share * samples), horizon, generator)
@@ -256,9 +258,9 @@ class SamplingPlanner(ABC, Generic[State]):
         if warm_start is not None:
             found.insert(1, _fitted(warm_start, horizon).unsqueeze(1))
         if not found:
-            return None
-        actions = torch.cat([guess.to(context.latents.device, dtype) for guess in found], dim=1)
-        return self.parametrisation.parameters(actions, self._model.spec)
+            shape = (context.batch, 1, horizon, self._model.spec.block_size)
+            return torch.zeros(shape, dtype=dtype, device=context.latents.device)
+        return torch.cat([guess.to(context.latents.device, dtype) for guess in found], dim=1)
 
     def _own_generator(self, device: torch.device) -> torch.Generator:
         if device not in self._generators:

@@ -41,6 +41,8 @@ class Problem:
         high: (E,), upper bounds of one environment action.
         initial: (B, M, E), the knots to start from: the proposal's first, else the warm start, else rest.
         extra: (B, X, M, E), further candidates that the first iteration tries, X below N.
+        rest: (B, 1, H, A), what is added to the actions of every candidate's knots: the part of the first guess that
+            knots cannot follow, where the parametrisation keeps it; else None.
         noise_exponent: colour of the noise over the knots; 0 is white.
         generator: source of all randomness.
     """
@@ -55,6 +57,7 @@ class Problem:
     high: Tensor
     initial: Tensor
     extra: Tensor
+    rest: Tensor | None
     noise_exponent: float
     generator: torch.Generator
 
@@ -73,7 +76,9 @@ class Problem:
 
     def select(self, rows: Tensor) -> "Problem":
         """Return the problem of the given rows of B, an index (R,) or a mask (B,)."""
-        return replace(self, context=self.context.select(rows), initial=self.initial[rows], extra=self.extra[rows])
+        rest = None if self.rest is None else self.rest[rows]
+        context = self.context.select(rows)
+        return replace(self, context=context, initial=self.initial[rows], extra=self.extra[rows], rest=rest)
 
 
 @dataclass(frozen=True)
