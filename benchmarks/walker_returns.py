@@ -33,8 +33,10 @@ class Args:
 
     tasks: tuple[str, ...] = ("stand", "walk", "run")
     """Rewards, by name."""
-    samples: tuple[int, ...] = (16, 32, 128)
-    """Candidates of one plan, for each task."""
+    samples: tuple[int, ...] = (48, 48, 64)
+    """Candidates of an iteration, for each task."""
+    iterations: tuple[int, ...] = (1, 1, 3)
+    """Refinements of a plan, for each task."""
     episodes: int = 10
     """Of each task, side by side."""
     steps: int = 1000
@@ -43,19 +45,19 @@ class Args:
     """Control steps of a plan, 0.025 s each."""
     knots: int = 5
     """Of the linear spline that each candidate changes the last plan by."""
-    std: float = 0.5
-    """Of the change, as a fraction of half the action range."""
+    std: float = 0.8
+    """Of the change in the first iteration, as a fraction of half the action range."""
+    last_std: float = 0.2
+    """The same in the last iteration, where there are several."""
     temperature: float = 0.1
     """As a fraction of the standard deviation of the candidates' costs."""
-    iterations: int = 1
-    """Refinements of a plan."""
     seed: int = 0
     """Of the first poses and of the planner."""
     out: Path = _HERE / "results" / "walker_returns.json"
     """JSON file of the result."""
 
 
-def episodes(args: Args, name: str, samples: int) -> dict[str, Any]:
+def episodes(args: Args, name: str, samples: int, iterations: int) -> dict[str, Any]:
     """Run the episodes of one task; return their returns and what a step took."""
     task = load_task("walker")
     model = SimulatorModel.from_task(task, action_repeat=1)
@@ -63,8 +65,8 @@ def episodes(args: Args, name: str, samples: int) -> dict[str, Any]:
         model,
         horizon=args.horizon,
         samples=samples,
-        iterations=args.iterations,
-        std=args.std,
+        iterations=iterations,
+        std=(args.std, args.last_std),
         temperature=args.temperature,
         parametrisation=Spline(args.knots, "linear", residual=True),
         seed=args.seed,
@@ -86,6 +88,7 @@ def episodes(args: Args, name: str, samples: int) -> dict[str, Any]:
     scale = 1000 / args.steps
     return {
         "samples": samples,
+        "iterations": iterations,
         "returns": (scale * returns).round(1).tolist(),
         "mean": float(scale * returns.mean()),
         "standard_error": float(scale * returns.std(ddof=1) / np.sqrt(args.episodes)) if args.episodes > 1 else None,
@@ -99,9 +102,10 @@ def episodes(args: Args, name: str, samples: int) -> dict[str, Any]:
 
 def main(args: Args) -> None:
     """Run the tasks, print them and write the JSON."""
-    if len(args.tasks) != len(args.samples):
-        raise SystemExit(f"{len(args.tasks)} tasks and {len(args.samples)} numbers of samples; give one for each task")
-    tasks = {name: episodes(args, name, samples) for name, samples in zip(args.tasks, args.samples, strict=True)}
+    if not len(args.tasks) == len(args.samples) == len(args.iterations):
+        raise SystemExit("give one number of samples and of iterations for each task")
+    each = zip(args.tasks, args.samples, args.iterations, strict=True)
+    tasks = {name: episodes(args, name, samples, iterations) for name, samples, iterations in each}
     for name, found in tasks.items():
         print(f"{name:<6}{found['mean']:8.1f} of 1000, {found['plan_ms_of_one_episode']:.1f} ms a plan")
     settings = {name: value for name, value in asdict(args).items() if name != "out"}

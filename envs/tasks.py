@@ -7,10 +7,20 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from wmkit.tasks import Column, Task
+from wmkit.tasks import Column, StateRollout, Task
 
-from .pusht import PushTEnv, PushTExpert, PushTVectorEnv, coverage, pose_success, valid_state
-from .two_room import TwoRoomEnv, TwoRoomExpert, TwoRoomVectorEnv, is_success
+from .pusht import (
+    PushTEnv,
+    PushTExpert,
+    PushTSimulator,
+    PushTVectorEnv,
+    coverage,
+    make_variation,
+    pose_success,
+    valid_state,
+)
+from .pusht.geometry import ANGLE_TOLERANCE, POSITION_TOLERANCE
+from .two_room import SUCCESS_DISTANCE, TwoRoomEnv, TwoRoomExpert, TwoRoomSimulator, TwoRoomVectorEnv, is_success
 from .two_room.starts import draw_states
 from .two_room.world import Scene
 
@@ -20,6 +30,12 @@ _STRICT_COVERAGE = 0.975
 """Half the tolerance of the rule "coverage": half of the 5 % that may stay uncovered."""
 _ARRIVED = 0.02
 """Distance in widths within which the touring expert chooses its next goal."""
+_NEAR = 0.3
+"""Share of a tolerance within which it no longer matters how near the goal is."""
+_BLOCK_FIRST = 3.0
+"""Weight of the block in PushT's distance: an agent at its goal must not outweigh a block that is not."""
+_FINE = (3.0, 0.03)
+"""Pixels and radians by which the block may be off at about 95 % coverage."""
 
 
 class _TouringExpert:
@@ -62,6 +78,29 @@ def _pusht_success(states: np.ndarray, goals: np.ndarray, rule: str, strict: boo
     return coverage(states, goals[..., 2:5]) > (_STRICT_COVERAGE if strict else 0.95)
 
 
+def _two_room_distance(states: np.ndarray, goals: np.ndarray, rule: str) -> np.ndarray:
+    return _beyond(np.linalg.norm(states - goals, axis=-1) / SUCCESS_DISTANCE)
+
+
+def _pusht_distance(states: np.ndarray, goals: np.ndarray, rule: str) -> np.ndarray:
+    """Under the rule "coverage" the agent does not count."""
+    position, angle = (POSITION_TOLERANCE, ANGLE_TOLERANCE) if rule == "pose" else _FINE
+    off = states[..., :5] - goals[..., :5]
+    turn = np.abs((off[..., 4] + np.pi) % (2 * np.pi) - np.pi)
+    block = _beyond(np.hypot(off[..., 2], off[..., 3]) / position) + _beyond(turn / angle)
+    agent = _beyond(np.hypot(off[..., 0], off[..., 1]) / position) if rule == "pose" else 0.0
+    return agent + _BLOCK_FIRST * block
+
+
+def _beyond(tolerances: np.ndarray) -> np.ndarray:
+    """Return how far (...) tolerances lie beyond the share of one that is near enough."""
+    return np.maximum(tolerances - _NEAR, 0.0)
+
+
+def _pusht_simulator(variation: Mapping[str, Any]) -> StateRollout:
+    return PushTSimulator(variation=make_variation(variation)).rollout
+
+
 def _angle(states: np.ndarray) -> np.ndarray:
     return np.stack([np.sin(states[:, 4]), np.cos(states[:, 4])], axis=1)
 
@@ -82,6 +121,8 @@ TWO_ROOM = Task(
     action_high=(1.0, 1.0),
     max_steps=200,
     scene=("door.position",),
+    simulator=lambda variation: TwoRoomSimulator(variation).rollout,
+    distance=_two_room_distance,
 )
 
 PUSHT = Task(
@@ -110,4 +151,6 @@ PUSHT = Task(
     action_low=(-1.0, -1.0),
     action_high=(1.0, 1.0),
     max_steps=300,
+    simulator=_pusht_simulator,
+    distance=_pusht_distance,
 )

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .lewm import LeWM, LeWMConfig, SIGReg
+    from .simulator import SimulatorModel
 
-__all__ = ["LeWM", "LeWMConfig", "SIGReg"]
+__all__ = ["LeWM", "LeWMConfig", "SIGReg", "SimulatorModel"]
 
-_LAZY = {"LeWM": ".lewm", "LeWMConfig": ".lewm", "SIGReg": ".lewm"}
+_LAZY = {"LeWM": ".lewm", "LeWMConfig": ".lewm", "SIGReg": ".lewm", "SimulatorModel": ".simulator"}
 
 
 def __getattr__(name: str) -> Any:

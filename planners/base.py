@@ -198,7 +198,7 @@ class SamplingPlanner(ABC, Generic[State]):
         answers = answers and (budget.rollouts is None or budget.rollouts > 1)
         found = search(self, scorer, schedule, self.certainty, clock, answers)
         if clock.laps:
-            pace.record(context.batch * sum(schedule.counts) / len(schedule.counts), clock.elapsed / clock.laps)
+            pace.record(clock.candidates / clock.laps, clock.elapsed / clock.laps)
         return found
 
     def _problem(

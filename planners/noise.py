@@ -25,7 +25,7 @@ def coloured(shape: tuple[int, int, int, int], exponent: float, generator: torch
         generator: source of the numbers.
         like: gives device and dtype.
     """
-    if exponent == 0:
+    if exponent == 0 or 0 in shape:
         return draw_normal(shape, generator, like)
     b, n, m, e = shape
     white = draw_normal((b, n, 2 * m, e), generator, like)

@@ -127,8 +127,8 @@ class Spline:
 @lru_cache(maxsize=64)
 def _basis(knots: int, steps: int, order: Order) -> Tensor:
     """Return the matrix (steps, knots), float64, that maps knots to actions."""
-    unit = torch.eye(knots, dtype=torch.float64)
-    step = torch.arange(steps, dtype=torch.float64)
+    unit = torch.eye(knots, dtype=torch.float64, device="cpu")
+    step = torch.arange(steps, dtype=torch.float64, device="cpu")
     if order == "zero" or knots == 1:
         return unit[(step * knots / steps).long()]
     position = step * (knots - 1) / (steps - 1)

@@ -100,6 +100,7 @@ def lay_out(
 
 
 def _decayed(count: int, iterations: int, decay: float) -> tuple[int, ...]:
-    """Share count x iterations candidates out so that each iteration has `decay` times fewer than the one before."""
+    """Share count x iterations candidates out: one for each iteration, and the others `decay` times fewer each time."""
     weights = [decay**-i for i in range(iterations)]
-    return tuple(max(1, int(count * iterations * weight / sum(weights) + 1e-9)) for weight in weights)
+    share = (count - 1) * iterations / sum(weights)
+    return tuple(1 + int(share * weight + 1e-9) for weight in weights)

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wmkit.contracts import Objective, PlanningBudget, WorldModel
+from wmkit.contracts import Objective, PlanningBudget, Rollout, WorldModel
 
 from .limits import limit_rate
 from .parametrisation import Parametrisation
 from .problem import Best, Problem, Scored
 
 __all__ = ["Clock", "Scorer"]
+
+_NO_GRADIENTS = "gives costs without gradients by the actions; plan with a planner that needs none, e.g. CEM"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Scorer:
                 parameters = parameters.detach().requires_grad_()
             actions = self.actions(parameters).to(problem.context.latents.dtype)
             rollout = model.rollout(problem.context, actions, problem.generator)
+            if self.wants_gradients and not _differentiable(rollout):
+                raise ValueError(f"{type(model).__name__} {_NO_GRADIENTS}")
             cost = self.objective.cost(rollout, actions)
             if cost.shape != actions.shape[:2]:
                 raise ValueError(
@@ -90,12 +94,10 @@ class Scorer:
 
     def _gradient(self, cost: Tensor, parameters: Tensor) -> Tensor:
         """Return the gradients (B, N, M, E) of the costs (B, N)."""
-        if not cost.requires_grad:
-            raise ValueError(
-                f"{type(self.model).__name__} gives costs without gradients by the actions; "
-                "plan with a planner that needs none, e.g. CEM"
-            )
-        return torch.autograd.grad(cost.sum(), parameters)[0]
+        gradient = torch.autograd.grad(cost.sum(), parameters, allow_unused=True)[0] if cost.requires_grad else None
+        if gradient is None:
+            raise ValueError(f"{type(self.model).__name__} {_NO_GRADIENTS}")
+        return gradient
 
     def _chunk_size(self, n: int) -> int:
         """Return how many candidates fit into the memory limit, at least one."""
@@ -111,6 +113,7 @@ class Clock:
 
     Attributes:
         laps: how many iterations were timed.
+        candidates: rolled out in them, those of all rows together.
         elapsed: their seconds.
     """
 
@@ -121,18 +124,26 @@ class Clock:
         self._last = time.perf_counter()
         self._longest = 0.0
         self.laps = 0
+        self.candidates = 0
         self.elapsed = 0.0
 
-    def out_of_time(self) -> bool:
-        """Return whether the next iteration would miss the limit; call once after every iteration."""
+    def out_of_time(self, candidates: int) -> bool:
+        """Return whether the next iteration would miss the limit; call once after every iteration of so many."""
         if self._seconds is None:
             return False
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()
         lap, self._last = now - self._last, now
+        self.candidates += candidates
         self.laps, self.elapsed, self._longest = self.laps + 1, self.elapsed + lap, max(self._longest, lap)
         return now - self._began + self._longest > self._seconds
+
+
+def _differentiable(rollout: Rollout) -> bool:
+    """Return whether anything that the model imagines has gradients."""
+    parts = (rollout.latents, rollout.uncertainty, *rollout.quantities.values())
+    return any(part is not None and part.requires_grad for part in parts)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -61,14 +61,21 @@ def search(
     loop = _Loop(method, scorer, certainty, answers)
     planned = len(schedule.counts)
     longest = planned if certainty is None or certainty.max_iterations is None else certainty.max_iterations
-    pool = planned * problem.context.batch
-    done, stopped = 0, schedule.limit
+    longest = min(longest, scorer.budget.iterations or longest)
+    rollouts = None if scorer.budget.rollouts is None else scorer.budget.rollouts - int(answers)
+    pool, spent = planned * problem.context.batch, 0
+    done, late, stopped = 0, False, schedule.limit
     while done < longest and 0 < len(loop.rows) <= pool:
-        if done and clock.out_of_time():
+        count = schedule.count(done)
+        if done >= planned and rollouts is not None and spent + count > rollouts:
+            stopped = "rollouts"
+            break
+        if late:
             stopped = "seconds"
             break
-        pool -= len(loop.rows)
-        loop.iterate(schedule.count(done), schedule.progress(done), first=done == 0)
+        pool, spent, rows = pool - len(loop.rows), spent + count, len(loop.rows)
+        loop.iterate(count, schedule.progress(done), first=done == 0)
+        late = clock.out_of_time(rows * count)
         done += 1
     if len(loop.rows):
         loop.leave(torch.ones(len(loop.rows), dtype=torch.bool, device=loop.rows.device), certain=False)

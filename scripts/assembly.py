@@ -1,20 +1,21 @@
 """Puts models, planners, objectives and proposals together for the commands; no command of its own."""
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from wmkit import registry
 from wmkit.errors import UserError
 
 if TYPE_CHECKING:
-    from wmkit.contracts import WorldModel
-    from wmkit.control.controller import Controller
-    from wmkit.evaluation.agents import Agent
-    from wmkit.tasks import Task
+    from torch import Tensor
 
-__all__ = ["PLANNING", "controller_maker", "load_model", "resolve_planning", "search_agent"]
+    from wmkit.contracts import Objective, WorldModel
+    from wmkit.control.controller import Controller
+
+__all__ = ["PLANNING", "controller_maker", "load_model", "resolve_planning", "with_defaults"]
 
 PLANNING: dict[str, Any] = {
     "planner": "cem",
@@ -24,8 +25,16 @@ PLANNING: dict[str, Any] = {
     "elites": 16,
     "std": 1.0,
     "min_std": 0.05,
+    "noise_exponent": None,
+    "decay": None,
+    "temperature": None,
+    "max_rate": None,
+    "certainty": None,
     "hold": 1,
+    "knots": None,
+    "spline": "cubic",
     "objective": "last",
+    "action_cost": 0.0,
     "execute": 1,
     "min_horizon": 1,
     "shrink": True,
@@ -33,9 +42,20 @@ PLANNING: dict[str, Any] = {
     "proposal_share": 0.0,
     "warm_start": True,
 }
-"""Planner settings where neither the model's metadata ("planning") nor the command line says otherwise."""
+"""Planner settings where neither the model's metadata ("planning") nor the command line says otherwise.
 
-_OF_PLANNER = ("horizon", "samples", "iterations", "elites", "std", "min_std", "hold", "proposal_share")
+None is the planner's own default, which is off for knots, max_rate and certainty. hold is in environment steps, or
+"block" for a model step; knots are those of a spline, in place of hold; certainty is a `CertaintyStop`'s tolerance.
+"""
+
+_OF_METHOD = ("samples", "iterations", "elites", "std", "min_std", "noise_exponent", "decay", "temperature")
+"""Settings that were chosen for one planner and mean little to another."""
+
+_OF_PLANNER = (*_OF_METHOD, "horizon", "max_rate", "certainty", "hold", "knots", "spline", "proposal", "proposal_share")
+"""Settings that a planner may or may not take."""
+
+_KEYWORDS: dict[str, str] = dict.fromkeys(("hold", "knots", "spline"), "parametrisation")
+"""The planners' keywords for settings that are called otherwise."""
 
 
 def load_model(name: str) -> tuple[Any, Path]:
@@ -60,39 +80,82 @@ def load_model(name: str) -> tuple[Any, Path]:
 def resolve_planning(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the planner's settings: those given, else the model's own, else `PLANNING`.
 
+    A planner other than the model's own starts from its own defaults (None) in what only the method decides.
+
     Args:
         metadata: of the model; its "planning" names settings.
         given: settings, None where not given; other names are left out.
 
     Raises:
-        UserError: the model's metadata names an unknown setting.
+        UserError: the model's metadata names an unknown setting, or one was given that the planner does not take.
     """
     own = dict(metadata.get("planning") or {})
     unknown = sorted(set(own) - set(PLANNING))
     if unknown:
         raise UserError(f"the model's planning settings name {', '.join(unknown)}; known: {', '.join(PLANNING)}")
-    return PLANNING | own | {name: given[name] for name in PLANNING if given.get(name) is not None}
+    chosen = {name: given[name] for name in PLANNING if given.get(name) is not None}
+    settings = PLANNING | own
+    if chosen.get("planner", settings["planner"]) != settings["planner"]:
+        settings |= dict.fromkeys(_OF_METHOD)
+    if "hold" in chosen:
+        settings["knots"] = None
+    settings |= chosen
+    _check_given(settings, chosen)
+    return settings
+
+
+def _check_given(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+    """Raise UserError for settings that were given and change nothing."""
+    taken = _taken(registry.load("planners", settings["planner"]))
+    unused = [name for name in chosen if name in _OF_PLANNER and name not in taken]
+    if unused:
+        raise UserError(f"planner {settings['planner']!r} takes no {', '.join(unused)}; it takes {', '.join(taken)}")
+    if "knots" in chosen and "hold" in chosen:
+        raise UserError("give hold or knots, not both: a plan has one parametrisation")
+    if "spline" in chosen and settings["knots"] is None:
+        raise UserError("spline says how a plan goes from knot to knot; give their number with knots")
+
+
+def _taken(planner_class: Callable[..., Any]) -> list[str]:
+    """Return the settings that a planner takes."""
+    keywords = _keywords(planner_class)
+    return [name for name in _OF_PLANNER if _KEYWORDS.get(name, name) in keywords]
+
+
+def _keywords(planner_class: Callable[..., Any]) -> set[str]:
+    """Return a planner's keywords, by its signature and that of its `**shared: Unpack[Shared]`."""
+    keywords: set[str] = set()
+    for name, parameter in inspect.signature(planner_class).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            keywords.update(*(getattr(shared, "__annotations__", ()) for shared in get_args(parameter.annotation)))
+        else:
+            keywords.add(name)
+    return keywords
 
 
 def controller_maker(model: "WorldModel", planning: Mapping[str, Any], seed: int = 0) -> "Callable[[int], Controller]":
     """Return what makes a controller for B environments, from settings like `PLANNING`.
+
+    Settings that the planner does not take are left out.
 
     Raises:
         UserError: settings out of range, or a proposal that the model cannot give.
     """
     from wmkit.control.controller import Controller
 
-    from ..planners import GoalObjective, InverseDynamicsProposal
+    from ..planners import ActionCost, GoalObjective
 
     settings = PLANNING | dict(planning)
     planner_class = registry.load("planners", settings["planner"])
 
+    def objective(goal: "Tensor") -> "Objective":
+        distance = GoalObjective(goal, reduce=settings["objective"])
+        return distance + settings["action_cost"] * ActionCost() if settings["action_cost"] else distance
+
     def make(batch: int) -> Controller:
-        proposal = InverseDynamicsProposal(model) if settings["proposal"] == "inverse" else None
-        arguments = {name: settings[name] for name in _OF_PLANNER}
         return Controller(
-            planner_class(model, proposal=proposal, seed=seed, **arguments),
-            lambda goal: GoalObjective(goal, reduce=settings["objective"]),
+            planner_class(model, **_arguments(model, planner_class, settings | {"seed": seed})),
+            objective,
             execute=settings["execute"],
             min_horizon=settings["min_horizon"],
             warm_start=settings["warm_start"],
@@ -107,6 +170,26 @@ def controller_maker(model: "WorldModel", planning: Mapping[str, Any], seed: int
     return make
 
 
+def _arguments(model: "WorldModel", planner_class: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the planner's keyword arguments, those that are not None and that it takes."""
+    from ..planners import CertaintyStop, Hold, InverseDynamicsProposal, Spline
+
+    values = {name: value for name, value in settings.items() if name in ("seed", *_OF_PLANNER)}
+    hold = model.spec.action_repeat if settings["hold"] == "block" else settings["hold"]
+    knots = settings["knots"]
+    values["parametrisation"] = Hold(hold) if knots is None else Spline(knots, settings["spline"])
+    values["proposal"] = InverseDynamicsProposal(model) if settings["proposal"] == "inverse" else None
+    if settings["certainty"] is not None:
+        values["certainty"] = CertaintyStop(tolerance=settings["certainty"])
+    keywords = _keywords(planner_class)
+    return {name: value for name, value in values.items() if name in keywords and value is not None}
+
+
+def with_defaults(planning: Mapping[str, Any], planner: Any) -> dict[str, Any]:
+    """Return the settings with the planner's own defaults in place of None, where it tells them."""
+    return {name: getattr(planner, name, None) if value is None else value for name, value in planning.items()}
+
+
 def _try_inverse(model: Any) -> None:
     """Call the model's inverse dynamics once; raises ValueError where it was trained without."""
     import torch
@@ -114,28 +197,3 @@ def _try_inverse(model: Any) -> None:
     device = next(model.parameters()).device
     latent = torch.zeros(1, model.spec.latent_size, device=device)
     model.inverse(latent, latent, torch.ones(1, dtype=torch.long, device=device))
-
-
-def search_agent(task: "Task", rule: str, seed: int = 0) -> "Agent | None":
-    """Return an agent that plans through the true simulator; None for environments without one.
-
-    PushT's cost is the distance to the goal at the plan's end: agent, block and angle, each in tolerances of the `pose`
-    rule. Under the `coverage` rule the agent hardly counts.
-    """
-    if task.name != "pusht":
-        return None
-    import numpy as np
-
-    from wmkit.evaluation.agents import SearchAgent
-
-    from ..envs.pusht import PushTSimulator
-    from ..envs.pusht.geometry import ANGLE_TOLERANCE, POSITION_TOLERANCE
-
-    def cost(states: Any, goals: Any) -> Any:
-        difference = states[:, :, -1] - goals[:, None]
-        block = np.linalg.norm(difference[..., 2:4], axis=-1) / POSITION_TOLERANCE
-        angle = np.abs(np.angle(np.exp(1j * difference[..., 4]))) / ANGLE_TOLERANCE
-        agent = np.linalg.norm(difference[..., :2], axis=-1) / POSITION_TOLERANCE
-        return block + angle + (agent if rule == "pose" else 0.1 * agent)
-
-    return SearchAgent(task, PushTSimulator().rollout, cost, seed)

@@ -5,6 +5,8 @@ For example:
     wmkit bench
     wmkit bench environments
     wmkit bench environments --seconds 2 --json
+    wmkit bench control --load
+    wmkit bench control runs/quickstart/model --env two-room --manifest MANIFEST --rate 20 --delay-ms 150
 
 The comparisons with other packages, which need environments of their own, are in `benchmarks/` of the repository.
 """
@@ -13,7 +15,8 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -33,10 +36,36 @@ class Bench:
 
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
     """What to measure; without it, what there is to measure is listed."""
-    seconds: float = 1.0
-    """Seconds a case is measured for, after a warm-up of a tenth of that."""
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = "pretrained:pusht-tiny"
+    """control: a model's folder, or pretrained:NAME."""
+    seconds: float | None = None
+    """Seconds a case is measured for, after a warm-up; by default 1, for control 60."""
     json: bool = False
-    """Print one JSON object, {"rates": {case: rate}, "provenance": ...}, instead of a table."""
+    """Print one JSON object with the numbers and "provenance" instead of a table."""
+    env: str = "pusht"
+    """control: the environment."""
+    protocol: str = "short"
+    """control: how the pairs of start and goal were drawn, as in `wmkit eval`."""
+    manifest: Path | None = None
+    """control: file of the pairs; by default the model's own."""
+    data: Path | None = None
+    """control: data set whose held-out episodes give the pairs."""
+    episodes: int = 100
+    """control: pairs; they repeat while there is time."""
+    rate: float = 20.0
+    """control: environment actions a second."""
+    load: bool = False
+    """control: load every core half of the time with other processes."""
+    delay_ms: float = 0.0
+    """control: age of each observation when the controller gets it, rounded up to whole actions."""
+    delay_aware: bool = True
+    """control: whether actions in flight are accounted for; without, each observation is taken for the present."""
+    replan_every: int | None = None
+    """control: least number of actions between two plans; by default one model step."""
+    worker: Literal["thread", "process"] = "thread"
+    """control: where plans are made."""
+    seed: int = 0
+    """control: of the planner."""
 
 
 def run(config: Bench) -> None:
@@ -45,20 +74,35 @@ def run(config: Bench) -> None:
     Raises:
         UserError: there is no such benchmark, or `seconds` is not positive.
     """
-    if config.seconds <= 0:
+    if config.seconds is not None and config.seconds <= 0:
         raise UserError(f"--seconds must be positive, not {config.seconds}")
     if config.name is None:
         print("\n".join(f"{name:<14}{text}" for name, (text, _) in BENCHMARKS.items()))
+        return
+    if config.name == "control":
+        _control(config)
         return
     if config.name not in BENCHMARKS:
         raise UserError(f"unknown benchmark {config.name!r}; known: {', '.join(BENCHMARKS)}")
     rates = {}
     for case, step in BENCHMARKS[config.name][1]():
-        rates[case] = _rate(step, config.seconds)
+        rates[case] = _rate(step, config.seconds or 1.0)
         if not config.json:
             print(f"{case:<34}{rates[case]:>12,.0f} /s", flush=True)
     if config.json:
         print(json.dumps({"rates": rates, "provenance": provenance()}))
+
+
+def _control(config: Bench) -> None:
+    """Drive an environment in wall-clock time."""
+    from dataclasses import fields
+
+    from .bench_control import ControlBench
+    from .bench_control import run as run_control
+
+    given: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(ControlBench)}
+    given["seconds"] = config.seconds or 60.0
+    run_control(ControlBench(**given))
 
 
 def _rate(step: Callable[[], int], seconds: float) -> float:
@@ -100,5 +144,11 @@ def _stepper(env: Any) -> Callable[[], int]:
     return step
 
 
-BENCHMARKS = {"environments": ("frames a second of TwoRoom and PushT, one core", _environments)}
-"""Benchmark -> (summary, generator of (case, step function))."""
+BENCHMARKS: dict[str, tuple[str, Callable[[], Iterator[tuple[str, Callable[[], int]]]]]] = {
+    "environments": ("frames a second of TwoRoom and PushT, one core", _environments),
+    "control": (
+        "deadlines, delays and success of a model that drives an environment in wall-clock time",
+        lambda: iter(()),
+    ),
+}
+"""Benchmark -> (summary, generator of (case, step function)); `control` has none, it runs by itself."""

@@ -3,6 +3,7 @@
 For example:
 
     wmkit collect two-room --episodes 300 --out data/two-room --env door=random
+    wmkit collect walker --task run --quality medium --episodes 20 --out data/walker --workers 2
     wmkit collect pusht --episodes 1000 --policy expert --noise 0.2 --out data/pusht --workers 2 --seed 0
 
 An interrupted command, repeated, goes on where it stood; with more episodes it extends what is there.
@@ -21,7 +22,7 @@ __all__ = ["Collect", "run"]
 class Collect:
     """Options of `wmkit collect`."""
 
-    task: tyro.conf.Positional[str]
+    environment: tyro.conf.Positional[str]
     """Environment: a registered name (see `wmkit info`), or module:attribute of a Task."""
     out: Path
     """Folder to write to."""
@@ -29,6 +30,10 @@ class Collect:
     """Episodes that the folder shall hold."""
     policy: Literal["expert", "random"] = "expert"
     """Who acts: the task's expert, or smooth random actions."""
+    task: str | None = None
+    """Reward to collect where there are several, e.g. stand, walk or run; by default the environment's first."""
+    quality: str | None = None
+    """How well the expert does, where it knows several: e.g. expert, medium, or mixed (drawn for each episode)."""
     noise: float = 0.0
     """Standard deviation of the noise on the expert's actions, as a share of half the action range."""
     seed: int = 0
@@ -60,13 +65,23 @@ def run(config: Collect) -> None:
     from wmkit.data.recording import Settings
 
     env = {"image_size": config.image_size, **_keywords(config.env)}
-    settings = Settings(config.task, config.policy, config.noise, config.seed, config.linger, config.max_steps, env)
+    settings = Settings(
+        config.environment,
+        config.policy,
+        config.noise,
+        config.seed,
+        config.linger,
+        config.max_steps,
+        env,
+        config.task,
+        config.quality,
+    )
     bar: list[Any] = []
 
     def advance(count: int) -> None:
         """Draw the bar from the first episode on, so that a refused command shows none."""
         if count and not bar:
-            bar.append(tqdm(total=config.episodes, unit="episode", desc=f"collect {config.task}"))
+            bar.append(tqdm(total=config.episodes, unit="episode", desc=f"collect {config.environment}"))
         if count:
             bar[0].update(count)
 

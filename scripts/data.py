@@ -83,24 +83,37 @@ def _facts(store: "EpisodeStore") -> dict[str, str]:
     from wmkit.data.splits import SPLITS, load_splits
 
     metadata, lengths = store.metadata, store.lengths
+    quality = f", quality {metadata.quality}" if metadata.quality else ""
     facts = {
         "task": metadata.task,
         "environment": ", ".join(f"{key}={value}" for key, value in metadata.env.items()),
-        "policy": f"{metadata.policy}, noise {metadata.noise:g}, seed {metadata.seed}",
+        "policy": f"{metadata.policy}{quality}, noise {metadata.noise:g}, seed {metadata.seed}",
         "episodes": f"{len(store)} of {metadata.episodes}",
     }
     if not len(store):
         return facts
-    succeeded = [bool(store.read("success", [position]).any()) for position in range(len(store))]
     facts |= {
         "frames": str(int((lengths + 1).sum())),
         "steps an episode": f"{lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}",
         "duration": f"{lengths.sum() * metadata.seconds_per_step:.0f} s, {metadata.seconds_per_step:g} s a step",
-        "reached success": f"{sum(succeeded)} of {len(store)} ({100 * sum(succeeded) / len(store):.1f} %)",
+        **_outcome(store),
         "redrawn": str(int(store.values("attempt").sum())),
         "fingerprint": store.fingerprint,
     }
     if len(store) == metadata.episodes and len(store) >= len(SPLITS):
         splits = load_splits(store)
         facts["splits"] = ", ".join(f"{name} {len(splits.episodes(name))}" for name in SPLITS)
+    return facts
+
+
+def _outcome(store: "EpisodeStore") -> dict[str, str]:
+    """Return what came of the episodes: how many reached success, and what rewards they got."""
+    known, facts = {column.name for column in store.metadata.columns}, {}
+    if "success" in known:
+        reached = sum(bool(store.read("success", [position]).any()) for position in range(len(store)))
+        facts["reached success"] = f"{reached} of {len(store)} ({100 * reached / len(store):.1f} %)"
+    if "reward" in known:
+        means = [float(store.read("reward", [position]).mean()) for position in range(len(store))]
+        text = f"mean {sum(means) / len(means):.3f} a step, episodes {min(means):.3f} to {max(means):.3f}"
+        facts[f"reward {store.metadata.reward}"] = text
     return facts

@@ -17,7 +17,7 @@ import tyro
 
 from wmkit.errors import UserError
 
-from .assembly import controller_maker, load_model, resolve_planning, search_agent
+from .assembly import controller_maker, load_model, resolve_planning, with_defaults
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +54,7 @@ class Eval:
     seed: int = 0
     """Seed of the draw of pairs, of the planner and of the floors."""
     planner: str | None = None
-    """Registered planner; like all that follows, by default what the model's folder says."""
+    """Registered planner, e.g. cem, icem or mppi; like all that follows, by default what the model's folder says."""
     horizon: int | None = None
     """Model steps of a plan."""
     samples: int | None = None
@@ -67,10 +67,26 @@ class Eval:
     """First spread of the candidates, as a fraction of half the action range."""
     min_std: float | None = None
     """Smallest spread."""
+    temperature: float | None = None
+    """How evenly MPPI weighs its candidates, as a fraction of the standard deviation of their costs."""
+    noise_exponent: float | None = None
+    """Colour of the noise over a plan: 0 for white, 1 for pink, 2 for red, which is smooth."""
+    decay: float | None = None
+    """Factor by which each iteration has fewer candidates than the one before."""
+    certainty: float | None = None
+    """Stop searching once the first action moves by less than this fraction of its range."""
+    max_rate: float | None = None
+    """Largest change of an action, environment units per second."""
     hold: int | Literal["block"] | None = None
     """Environment steps that one action is held for; block for a whole model step."""
+    knots: int | None = None
+    """Knots of a spline that is searched over, in place of actions held."""
+    spline: Literal["zero", "linear", "cubic"] | None = None
+    """How the spline goes from knot to knot: holding each, in straight lines, or smoothly."""
     objective: Literal["last", "mean", "sum"] | None = None
     """Distance to the goal at the horizon's last step, or over all of them."""
+    action_cost: float | None = None
+    """Weight of the mean squared action in the objective."""
     execute: int | None = None
     """Model steps executed before planning anew."""
     min_horizon: int | None = None
@@ -174,6 +190,7 @@ def measure(config: Eval) -> Measured:
     model, folder = load_model(config.model)
     metadata = getattr(model, "metadata", {})
     planning = resolve_planning(metadata, vars(config))
+    planning = with_defaults(planning, controller_maker(model, planning, config.seed)(1).planner)
     pairs = suite.obtain(
         task,
         config.protocol,
@@ -229,8 +246,7 @@ def _rows(
         movie.save_gif(out / "rollouts.gif", task, manifest, mine)
     others = [("floor", other) for other in suite.floors(task, config.seed)] if config.floors else []
     if config.bounds:
-        search = search_agent(task, rule, config.seed)
-        others += [("bound", other) for other in suite.bounds(task, manifest, config.seed, search=search)]
+        others += [("bound", other) for other in suite.bounds(task, manifest, config.seed, rule=rule)]
     for kind, other in others:
         outcomes = _evaluate(config, task, manifest, other, rule, size)
         rows.append(report.make_row(other.name, kind, outcomes, moved=moved))

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .control.controller import Controller
+    from .control.realtime import RealTimeController
 
-__all__ = ["Controller", "__version__"]
+__all__ = ["Controller", "RealTimeController", "__version__"]
 __version__ = "0.1.0"
 
-_LAZY = {"Controller": "wmkit.control.controller"}
+_LAZY = {"Controller": "wmkit.control.controller", "RealTimeController": "wmkit.control.realtime"}
 
 
 def __getattr__(name: str) -> Any:

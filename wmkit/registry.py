@@ -16,17 +16,25 @@ from .errors import UserError
 __all__ = ["load", "names", "register"]
 
 _TARGETS: dict[str, dict[str, str]] = {
-    "models": {"lewm": "wmkit.models.lewm:LeWM"},
+    "models": {"lewm": "wmkit.models.lewm:LeWM", "simulator": "wmkit.models.simulator:SimulatorModel"},
     "presets": {
         "lewm": "wmkit.models.lewm.presets:LEWM",
         "lewm-tiny": "wmkit.models.lewm.presets:TINY",
         "lewm-micro": "wmkit.models.lewm.presets:MICRO",
         "lewm-rooms": "wmkit.models.lewm.presets:ROOMS",
     },
-    "planners": {"cem": "wmkit.planners:CEM"},
+    "planners": {
+        "cem": "wmkit.planners:CEM",
+        "gradient": "wmkit.planners:GradientPlanner",
+        "icem": "wmkit.planners:ICEM",
+        "mppi": "wmkit.planners:MPPI",
+        "predictive-sampling": "wmkit.planners:PredictiveSampling",
+        "random-shooting": "wmkit.planners:RandomShooting",
+    },
     "environments": {
         "two-room": "wmkit.envs.tasks:TWO_ROOM",
         "pusht": "wmkit.envs.tasks:PUSHT",
+        "walker": "wmkit.envs.walker.task:WALKER",
     },
 }
 

@@ -10,14 +10,23 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-__all__ = ["Column", "Expert", "Task"]
+from .errors import UserError
+
+__all__ = ["Column", "Expert", "StateRollout", "Task"]
+
+StateRollout = Callable[[np.ndarray, np.ndarray], np.ndarray | Mapping[str, np.ndarray]]
+"""A simulator: states (B, S) and environment actions (B, N, R, action_size), both float64 -> states after each action
+(B, N, R, S), or a mapping with these under "state" and more arrays (B, N, R, ...) beside them."""
 
 
 class Expert(Protocol):
     """A policy that reads the simulator's state of one environment."""
 
     def reset(self, state: np.ndarray, goal: np.ndarray, variation: Mapping[str, Any]) -> None:
-        """Start an episode from `state` (S,) towards `goal` (S,) in a scene with the given variation."""
+        """Start an episode from `state` (S,) towards `goal` (S,) in a scene with the given variation.
+
+        Where the task has no goal, `goal` is empty, (0,).
+        """
         ...
 
     def act(self, state: np.ndarray) -> np.ndarray:
@@ -33,9 +42,17 @@ class Column:
     unit: str
 
 
+def _no_goal(states: np.ndarray, goals: np.ndarray, rule: str, strict: bool) -> np.ndarray:
+    """Stand for the success rule of a task without goals; raises UserError."""
+    raise UserError("this task has no goal and so no success; it is measured by its rewards")
+
+
 @dataclass(frozen=True)
 class Task:
     """An environment as data collection and evaluation see it.
+
+    A task has goals, and rules that say when they are reached, or rewards, or both. `Task.expert` of a task with
+    rewards takes two more arguments: the reward's name, and the quality in [0, 1], from random to the best it can.
 
     Attributes:
         name: the registry's name, e.g. "pusht".
@@ -43,32 +60,52 @@ class Task:
         make: makes one environment; keywords obs_type ("pixels", "state", "pixels_state"), image_size and more.
         make_vector: the same for `num_envs` environments, without autoreset.
         expert: makes an expert from a seed.
-        success: (states (B, S), goals (B, S), rule, strict) -> (B,) bool; `strict` halves the tolerance.
-        rules: names of the success rules; the first is the protocols' default.
+        success: (states (B, S), goals (B, S), rule, strict) -> (B,) bool; `strict` halves the tolerance. Without goals
+            it raises UserError.
+        rules: names of the success rules; the first is the protocols' default. Empty for a task without goals.
+        rewards: reward functions by name: (states (..., S), actions (..., action_size) or None) -> (...), for arrays
+            and tensors; the environment takes a name as its keyword `task`. Empty for a task with goals alone.
+        qualities: named ranges of the expert's quality, from which each recorded episode draws its own; the first is
+            the best. Empty where the expert knows one quality.
         state: the S numbers of the state.
         probes: named targets for linear probes: name -> (states (F, S)) -> (F, size); angles as sine and cosine.
         valid: (states (F, S)) -> (F,) bool, False where the physics left its domain; such episodes are not data.
         seconds_per_step: seconds of one environment step.
         action_low: (action_size,), environment units.
         action_high: (action_size,), environment units.
+        records: the obs_type that data collection records by default.
         action_repeat: environment steps per model step that models of this task use by default.
         max_steps: environment steps of one expert episode.
         scene: names of the variations that are constant within an episode and that a reset needs to restore it.
+        simulator: makes the true dynamics of a scene with the given variation; None for an environment without.
+        distance: (states (..., S), goals that broadcast with them, rule) -> (...), how far from success, in tolerances
+            of the rule, for planning through the simulator; 0 well within half the tolerance. None where there is none.
     """
 
     name: str
     env_id: str
     make: Callable[..., gym.Env]
     make_vector: Callable[..., gym.vector.VectorEnv]
-    expert: Callable[[int], Expert]
-    success: Callable[[np.ndarray, np.ndarray, str, bool], np.ndarray]
-    rules: Sequence[str]
+    expert: Callable[..., Expert]
     state: Sequence[Column]
     probes: Mapping[str, Callable[[np.ndarray], np.ndarray]]
     valid: Callable[[np.ndarray], np.ndarray]
     seconds_per_step: float
     action_low: Sequence[float]
     action_high: Sequence[float]
+    success: Callable[[np.ndarray, np.ndarray, str, bool], np.ndarray] = _no_goal
+    rules: Sequence[str] = ()
+    rewards: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    qualities: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    records: str = "pixels"
     action_repeat: int = 5
     max_steps: int = 300
     scene: Sequence[str] = field(default_factory=tuple)
+    simulator: Callable[[Mapping[str, Any]], StateRollout] | None = None
+
+    @property
+    def has_goals(self) -> bool:
+        """Whether episodes have a goal that can be reached."""
+        return bool(self.rules)
+
+    distance: Callable[[np.ndarray, np.ndarray, str], np.ndarray] | None = None

@@ -3,6 +3,7 @@
 from .env import TwoRoomVectorEnv
 from .expert import TwoRoomExpert
 from .render import render_states
+from .simulator import TwoRoomSimulator
 from .single import TwoRoomEnv
 from .variations import VARIATIONS
 from .world import SUCCESS_DISTANCE, Scene, is_free, is_success, room_of, step_states
@@ -13,6 +14,7 @@ __all__ = [
     "Scene",
     "TwoRoomEnv",
     "TwoRoomExpert",
+    "TwoRoomSimulator",
     "TwoRoomVectorEnv",
     "is_free",
     "is_success",

@@ -68,7 +68,7 @@ class GlimpseEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Encode images (M, 3, S, S), background colour zero and full range 1 or more, into (M, D)."""
         with torch.autocast(pixels.device.type, enabled=False):
-            return self.head(self.norm(self._describe(self.mask(pixels.float())).flatten(1)))
+            return self.head(self.norm(self._describe(self.mask(pixels.float().contiguous())).flatten(1)))
 
     def mask(self, pixels: Tensor) -> Tensor:
         """Return images (M, 3, S, S) with zero wherever they equal the empty scene."""
@@ -100,11 +100,12 @@ class GlimpseEncoder(nn.Module):
         mass = maps.sum(dim=(2, 3)) + _EMPTY
         x = (maps.sum(dim=2) * self.axis).sum(dim=-1) / mass
         y = (maps.sum(dim=3) * self.axis).sum(dim=-1) / mass
-        glimpse = self._basis(y).mT @ maps @ self._basis(x) / mass[..., None, None]
+        across, down = self._basis(torch.stack([x, y]))
+        glimpse = down.mT @ maps @ across / mass[..., None, None]
         return torch.cat([torch.stack([mass / maps[0, 0].numel(), x, y], dim=-1), glimpse.flatten(2)], dim=-1)
 
     def _basis(self, center: Tensor) -> Tensor:
-        """Return Hermite polynomials under the Gaussian window at centres (M, C): (M, C, S / pool, 4)."""
+        """Return Hermite polynomials under the Gaussian window at centres (..., C): (..., C, S / pool, 4)."""
         d = (self.axis - center[..., None]) / self.window
         gauss = torch.exp(-0.5 * d * d)
         return torch.stack([gauss, gauss * d, gauss * (d * d - 1), gauss * (d**3 - 3 * d)], dim=-1)

@@ -329,8 +329,14 @@ class LeWM(nn.Module):
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, and afterwards each part's own mode again."""
-    training = [part for part in module.modules() if part.training]
+    """Set evaluation mode, and afterwards each part's own mode again.
+
+    `module.modules()` takes as long as a small encoder, so the parts are walked through here.
+    """
+    parts = [module]
+    for part in parts:
+        parts.extend(child for child in part._modules.values() if child is not None)
+    training = [part for part in parts if part.training]
     for part in training:
         part.training = False
     try:

@@ -48,9 +48,9 @@ def test_the_whole_command(folder, capsys):
     text = capsys.readouterr().out
     out = folder / "model" / "eval" / "two-room-cross"
     result = json.loads((out / "result.json").read_text())
-    assert [row["kind"] for row in result["rows"]] == ["model", "floor", "floor", "bound", "bound"]
+    assert [row["kind"] for row in result["rows"]] == ["model", "floor", "floor", "bound", "bound", "bound"]
     by_name = {row["name"]: row for row in result["rows"]}
-    assert by_name["replay"]["successes"] == by_name["expert"]["successes"] == 6
+    assert by_name["replay"]["successes"] == by_name["expert"]["successes"] == by_name["simulator"]["successes"] == 6
     assert by_name["hold still"]["successes"] == 0
     assert result["rows"][0]["decision"]["count"] > 1
     assert result["planning"]["objective"] == "mean"

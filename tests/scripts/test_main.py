@@ -132,7 +132,7 @@ def test_every_command_is_complete(name, capsys):
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["zzz"], f"unknown command 'zzz'; known: {', '.join(program.COMMANDS)}"),
         (["--verison"], "unknown option '--verison'; did you mean '--version'?"),
-        (["bench", "enviroments"], "unknown benchmark 'enviroments'; known: environments"),
+        (["bench", "enviroments"], "unknown benchmark 'enviroments'; known: environments, control"),
         (
             ["info", "/nowhere/model"],
             "no model folder /nowhere/model; give a folder, pretrained:NAME, or owner/name on the Hugging Face hub",

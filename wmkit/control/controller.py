@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..contracts import Objective, Plan, Planner, PlanningBudget
+from ..contracts import Context, Objective, Plan, Planner, PlanningBudget
 from .observations import checked, selected
 from .rows import Rows
 
@@ -122,6 +123,7 @@ class Controller:
         self._rows.count[rows] = 0
         self._rows.phase[rows] = 0
         self._rows.has_plan[rows] = False
+        self._rows.has_acted[rows] = False
 
     def act(self, observation: Mapping[str, Any]) -> np.ndarray:
         """Return the next environment action.
@@ -146,6 +148,59 @@ class Controller:
             self._steps = np.where(self._steps > 0, self._steps - 1, self._steps)
         return actions if batched else actions[0]
 
+    def encode(self, observation: Mapping[str, Any]) -> Tensor:
+        """Return the latents (B, D) of one instant's observation, as `act` takes it; nothing is remembered.
+
+        Raises:
+            ValueError: the observation does not fit the model.
+        """
+        arrays, _ = checked(observation, self.model.spec.observations)
+        return self._encode(arrays, np.arange(next(iter(arrays.values())).shape[0]))
+
+    def plan_from(
+        self,
+        context: Context,
+        *,
+        warm_start: Tensor | None = None,
+        horizon: int | None = None,
+        rows: np.ndarray | None = None,
+    ) -> Plan:
+        """Plan from a context towards the goals set, with the controller's objective, budget and generator.
+
+        Nothing is remembered; `act` and whatever plans beside it, e.g. ahead of time, share this call.
+
+        Args:
+            context: B contexts; its own `goal` is replaced.
+            warm_start: (B, H, A), a first guess; None starts from the proposal or from rest.
+            horizon: H of this plan; None takes the planner's own.
+            rows: (B,), for each context the row of the goals that it plans to, repeats allowed; None for all, in order.
+
+        Raises:
+            ValueError: B differs from the goals or their rows, or the planner found no valid plan.
+        """
+        rows = np.arange(context.batch) if rows is None else np.asarray(rows)
+        if rows.shape != (context.batch,):
+            raise ValueError(f"rows has shape {rows.shape} for {context.batch} contexts; give one row for each")
+        self._check_goal(int(rows.max(initial=0)) + 1)
+        index = torch.from_numpy(rows).to(context.latents.device)
+        goal = None if self._goal is None else self._goal[index]
+        return self.planner.plan(
+            replace(context, goal=goal),
+            self._objective_of(goal, index),
+            warm_start,
+            self.budget,
+            horizon=horizon,
+            generator=self.generator,
+        )
+
+    def horizon_for(self, steps: np.ndarray) -> np.ndarray:
+        """Return the horizons in model steps that end `steps` environment steps (R,) from now; -1 stands for none.
+
+        They lie between `min_horizon` and the planner's horizon.
+        """
+        left = -(-steps // self.model.spec.action_repeat)
+        return np.where(steps < 0, self.planner.horizon, left.clip(self.min_horizon, self.planner.horizon))
+
     def latency(self, quantile: float, warm_up: int = 1) -> float:
         """Return a quantile of the decision times in seconds, e.g. 0.99; the first `warm_up` decisions are left out.
 
@@ -164,15 +219,20 @@ class Controller:
 
     def _prepare(self, batch: int) -> Rows:
         """Return the rows' state, made on the first call."""
-        if self._takes_goal and self._goal is None:
-            raise ValueError("no goal is set; call set_goal(observation) before act(observation)")
         if self._goal is not None and self._goal.shape[0] != batch:
             raise ValueError(f"the observation has {batch} rows and the goals {self._goal.shape[0]}; set_goal for all")
+        self._check_goal(batch)
         if self._rows is None:
             self._rows = Rows.empty(batch, self.planner)
         if self._rows.batch != batch:
             raise ValueError(f"the observation has {batch} rows, the ones before had {self._rows.batch}; reset() first")
         return self._rows
+
+    def _check_goal(self, batch: int) -> None:
+        if self._takes_goal and self._goal is None:
+            raise ValueError("no goal is set; call set_goal(observation) first")
+        if self._goal is not None and self._goal.shape[0] < batch:
+            raise ValueError(f"{batch} rows of goals are needed and {self._goal.shape[0]} are set; set_goal for all")
 
     def _encode(self, arrays: Mapping[str, np.ndarray | Tensor], rows: np.ndarray) -> Tensor:
         """Return the latents (R, D) of some rows of one instant."""
@@ -193,29 +253,22 @@ class Controller:
             self.decisions.append(time.perf_counter() - began)
 
     def _alike(self, rows: Rows, due: np.ndarray) -> list[np.ndarray]:
-        """Group rows that have the same history length, horizon and need of a warm start."""
-        keys = np.stack([rows.count[due], self._horizons(due), rows.has_plan[due]], axis=1)
+        """Group rows alike in history length, horizon, need of a warm start, and whether there is a last action."""
+        keys = np.stack([rows.count[due], self._horizons(due), rows.has_plan[due], rows.has_acted[due]], axis=1)
         kinds, kind = np.unique(keys, axis=0, return_inverse=True)
         return [due[kind.reshape(-1) == k] for k in range(len(kinds))]
 
     def _horizons(self, rows: np.ndarray) -> np.ndarray:
         """Return the horizon (R,) that ends where the steps left to the goal end."""
-        full = np.full(rows.shape, self.planner.horizon)
         if self._steps is None:
-            return full
-        left = -(-self._steps[rows] // self.model.spec.action_repeat)
-        return np.where(self._steps[rows] < 0, full, left.clip(self.min_horizon, self.planner.horizon))
+            return np.full(rows.shape, self.planner.horizon)
+        return self.horizon_for(self._steps[rows])
 
     def _decide(self, rows: Rows, group: np.ndarray) -> None:
         """Plan for rows that are alike."""
-        index = torch.from_numpy(group).to(rows.latents.device)
-        goal = None if self._goal is None else self._goal[index]
-        objective = self._objective_of(goal, index)
         warm = rows.remaining(group) if self.warm_start and rows.has_plan[group[0]] else None
         horizon = int(self._horizons(group[:1])[0])
-        plan = self.planner.plan(
-            rows.context(group, goal), objective, warm, self.budget, horizon=horizon, generator=self.generator
-        )
+        plan = self.plan_from(rows.context(group), warm_start=warm, horizon=horizon, rows=group)
         rows.keep(group, plan.actions)
         self.plan, self.planned_rows = plan, group
 

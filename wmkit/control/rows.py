@@ -25,6 +25,7 @@ class Rows:
         length: (B,), model steps of each plan.
         cursor: (B,), model steps of each plan that were begun.
         has_plan: (B,), whether a plan is valid.
+        has_acted: (B,), whether `block` holds actions of this episode.
     """
 
     latents: Tensor
@@ -36,6 +37,7 @@ class Rows:
     length: np.ndarray
     cursor: np.ndarray
     has_plan: np.ndarray
+    has_acted: np.ndarray
 
     @classmethod
     def empty(cls, batch: int, planner: Planner) -> "Rows":
@@ -49,6 +51,7 @@ class Rows:
             np.zeros((batch, spec.action_repeat, spec.action_size), dtype=np.float32),
             *numbers,
             has_plan=np.zeros(batch, dtype=bool),
+            has_acted=np.zeros(batch, dtype=bool),
         )
 
     @property
@@ -66,12 +69,13 @@ class Rows:
         self.actions[index] = torch.cat([self.actions[index, 1:], block.unsqueeze(1)], dim=1)
         self.count[rows] = np.minimum(self.count[rows] + 1, self.latents.shape[1])
 
-    def context(self, rows: np.ndarray, goal: Tensor | None) -> Context:
-        """Return the context of rows with equally many latents; `goal` (R, D) is theirs."""
+    def context(self, rows: np.ndarray) -> Context:
+        """Return the context, without a goal, of rows that are alike in `count` and `has_acted`."""
         index = torch.from_numpy(rows).to(self.latents.device)
         count = int(self.count[rows[0]])
         actions = self.actions[index][:, self.actions.shape[1] - count + 1 :]
-        return Context(self.latents[index, -count:], actions, None, goal)
+        last = torch.from_numpy(self.block[rows, -1]).to(actions) if self.has_acted[rows[0]] else None
+        return Context(self.latents[index, -count:], actions, last_action=last)
 
     def remaining(self, rows: np.ndarray) -> Tensor:
         """Return what remains of the plans (R, H, A), the last step repeated."""
@@ -93,3 +97,4 @@ class Rows:
         actions = self.plans[index, step].float().cpu().numpy()
         self.block[rows] = actions.reshape(len(rows), repeat, -1)
         self.cursor[rows] += 1
+        self.has_acted[rows] = True

@@ -63,6 +63,8 @@ class Metadata:
         columns: all columns.
         scene: columns (per episode) that a reset needs to restore the scene.
         wmkit: version that wrote the data.
+        reward: name of the reward that was collected; empty for a task without rewards.
+        quality: name of the expert's quality; empty where it knows only one.
         format: version of the layout.
     """
 
@@ -82,6 +84,8 @@ class Metadata:
     columns: tuple[ColumnSpec, ...]
     scene: tuple[str, ...] = ()
     wmkit: str = ""
+    reward: str = ""
+    quality: str = ""
     format: int = FORMAT
 
     def __post_init__(self) -> None:

@@ -1,5 +1,8 @@
 """Recording one episode with an expert or with smooth random actions.
 
+What is recorded depends on the task: "success" and "goal_state" where it has goals, "reward" where it has rewards, and
+the expert's "quality" where it knows several; "pixels" where they are observed.
+
 The environment's seed, the policy's seed and the noise of an episode derive from (seed, index, attempt).
 
 The policy "random" is a stationary first-order process, x' = 0.9 x + sqrt(1 - 0.9^2) e with e ~ N(0, 1), in units of
@@ -10,6 +13,7 @@ white noise, `noise` times half the action range, to the expert's actions and cl
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,6 +45,8 @@ class Settings:
         linger: environment steps recorded after success.
         max_steps: longest episode, environment steps; None takes the task's.
         env: keywords for the environment.
+        reward: for a task with rewards: the name of the one to collect; None takes the task's first.
+        quality: for a task with qualities: the name of the expert's; None takes the task's first.
     """
 
     task: str
@@ -50,6 +56,8 @@ class Settings:
     linger: int = 5
     max_steps: int | None = None
     env: Mapping[str, Any] = field(default_factory=dict)
+    reward: str | None = None
+    quality: str | None = None
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -58,6 +66,8 @@ class Settings:
             raise UserError(f"noise={self.noise}, linger={self.linger} and seed={self.seed} must be at least 0")
         if self.noise and self.policy == "random":
             raise UserError(f"noise={self.noise} goes with policy 'expert'; 'random' has noise of its own")
+        if self.quality and self.policy == "random":
+            raise UserError(f"quality={self.quality!r} goes with policy 'expert'; 'random' has none")
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"max_steps={self.max_steps} must be at least 1")
 
@@ -69,17 +79,21 @@ class Recorder:
         settings: what to record.
 
     Raises:
-        UserError: the task is unknown, or the environment refuses its keywords.
+        UserError: the task, its reward or its quality is unknown, or the environment refuses its keywords.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._task = load_task(settings.task)
+        self._reward = _chosen(self._task, "reward", self._task.rewards, settings.reward)
+        qualities = self._task.qualities if settings.policy == "expert" else {}
+        self._quality = _chosen(self._task, "quality", qualities, settings.quality)
         self._max_steps = settings.max_steps or self._task.max_steps
         self._low = np.asarray(self._task.action_low, np.float32)
         self._high = np.asarray(self._task.action_high, np.float32)
+        rewarded = {"task": self._reward} if self._reward else {}
         try:
-            self._env = self._task.make(obs_type="pixels", **settings.env)
+            self._env = self._task.make(**({"obs_type": self._task.records} | rewarded | dict(settings.env)))
         except (TypeError, ValueError) as error:
             raise UserError(f"the environment {self._task.name} refuses {dict(settings.env)}: {error}") from error
 
@@ -100,9 +114,11 @@ class Recorder:
             action_low=tuple(map(float, task.action_low)),
             action_high=tuple(map(float, task.action_high)),
             action_repeat=task.action_repeat,
-            columns=self._columns(),
+            columns=self._columns,
             scene=tuple(task.scene),
             wmkit=version,
+            reward=self._reward,
+            quality=self._quality,
         )
 
     def episode(self, index: int) -> Episode:
@@ -119,20 +135,22 @@ class Recorder:
 
     def _attempt(self, index: int, attempt: int) -> dict[str, np.ndarray]:
         """Record one attempt at an episode; name -> rows."""
-        children = np.random.SeedSequence([self._settings.seed, index, attempt]).spawn(3)
+        children = np.random.SeedSequence([self._settings.seed, index, attempt]).spawn(4)
         env_seed, policy_seed = (int(child.generate_state(1)[0] >> 1) for child in children[:2])
         observation, info = self._env.reset(seed=env_seed)
         scene = self._scene(info)
-        act = self._policy(info, scene, policy_seed, np.random.default_rng(children[2]))
-        frames, states, successes, actions = [_pixels(observation)], [_state(info)], [_success(info, False)], []
-        goal = np.array(info["goal_state"], np.float64)
+        quality = self._drawn_quality(np.random.default_rng(children[3]))
+        act = self._policy(info, scene, policy_seed, quality, np.random.default_rng(children[2]))
+        frames, states, successes = [_pixels(observation)], [_state(info)], [_success(info, False)]
+        goal, actions, rewards = _goal(info), [], []
         left = None
         while len(actions) < self._max_steps and left != 0:
             action = act(states[-1].copy())
-            observation, _, terminated, truncated, info = self._env.step(action.copy())
+            observation, reward, terminated, truncated, info = self._env.step(action.copy())
             frames.append(_pixels(observation))
             states.append(_state(info))
             actions.append(action)
+            rewards.append(float(reward))
             successes.append(_success(info, bool(terminated)))
             left = 0 if truncated else self._steps_left(left, bool(terminated))
         steps = {
@@ -140,9 +158,17 @@ class Recorder:
             "state": np.stack(states),
             "success": np.array(successes),
             "action": np.stack(actions),
+            "reward": np.array(rewards),
         }
-        episode = {"goal_state": goal, "seed": env_seed, "attempt": attempt}
-        return steps | {name: np.asarray(value) for name, value in (episode | scene).items()}
+        episode = {"goal_state": goal, "quality": quality, "seed": env_seed, "attempt": attempt}
+        found = steps | {name: np.asarray(value) for name, value in (episode | scene).items()}
+        return {column.name: found[column.name] for column in self._columns}
+
+    def _drawn_quality(self, random: np.random.Generator) -> float:
+        """Draw the expert's quality for one episode; 1 where it knows only one, 0 for random actions."""
+        if not self._quality:
+            return float(self._settings.policy == "expert")
+        return float(random.uniform(*self._task.qualities[self._quality]))
 
     def _steps_left(self, left: int | None, terminated: bool) -> int | None:
         """Return how many steps to go on after success; None before it."""
@@ -151,7 +177,12 @@ class Recorder:
         return self._settings.linger if terminated else None
 
     def _policy(
-        self, info: Mapping[str, Any], scene: Mapping[str, np.ndarray], seed: int, random: np.random.Generator
+        self,
+        info: Mapping[str, Any],
+        scene: Mapping[str, np.ndarray],
+        seed: int,
+        quality: float,
+        random: np.random.Generator,
     ) -> Callable[[np.ndarray], np.ndarray]:
         """Return the episode's policy: state (S,) -> action (action_size,) float32, within the bounds."""
         low, high = self._low.astype(np.float64), self._high.astype(np.float64)
@@ -159,8 +190,9 @@ class Recorder:
         if self._settings.policy == "random":
             smooth = _smooth_noise(len(low), random)
             return lambda state: self._clip(middle + half * smooth())
-        expert, std = self._task.expert(seed), self._settings.noise * half
-        expert.reset(_state(info), np.array(info["goal_state"], np.float64), scene)
+        more = (self._reward, quality) if self._reward else ()
+        expert, std = self._task.expert(seed, *more), self._settings.noise * half
+        expert.reset(_state(info), _goal(info), scene)
         return lambda state: self._clip(expert.act(state) + std * random.standard_normal(len(low)))
 
     def _clip(self, action: np.ndarray) -> np.ndarray:
@@ -177,22 +209,29 @@ class Recorder:
             )
         return {name: np.array(known[name], np.float64) for name in self._task.scene}
 
+    @cached_property
     def _columns(self) -> tuple[ColumnSpec, ...]:
-        """Describe the columns."""
+        """The columns; resets the environment once to learn the shapes."""
         observation, info = self._env.reset(seed=0)
-        labels, units = tuple(c.name for c in self._task.state), ", ".join(c.unit for c in self._task.state)
+        task, frame = self._task, _pixels(observation).shape
+        labels, units = tuple(c.name for c in task.state), ", ".join(c.unit for c in task.state)
         state = (len(labels),)
         scene = [ColumnSpec(name, "episode", "float64", value.shape, "") for name, value in self._scene(info).items()]
-        return (
-            ColumnSpec("pixels", "frame", "uint8", _pixels(observation).shape, "0 to 255, RGB"),
-            ColumnSpec("state", "frame", "float64", state, units, labels),
-            ColumnSpec("success", "frame", "bool", (), ""),
-            ColumnSpec("action", "step", "float32", self._low.shape, "environment units"),
-            ColumnSpec("goal_state", "episode", "float64", state, units, labels),
-            ColumnSpec("seed", "episode", "int64", (), "seed of the environment's reset"),
-            ColumnSpec("attempt", "episode", "int64", (), "earlier attempts that left the physics' domain"),
-            *scene,
+        columns = (
+            (len(frame) > 1, ColumnSpec("pixels", "frame", "uint8", frame, "0 to 255, RGB")),
+            (True, ColumnSpec("state", "frame", "float64", state, units, labels)),
+            (task.has_goals, ColumnSpec("success", "frame", "bool", (), "")),
+            (True, ColumnSpec("action", "step", "float32", self._low.shape, "environment units")),
+            (bool(task.rewards), ColumnSpec("reward", "step", "float64", (), "of the state that the step led to")),
+            (task.has_goals, ColumnSpec("goal_state", "episode", "float64", state, units, labels)),
+            (
+                bool(task.qualities),
+                ColumnSpec("quality", "episode", "float64", (), "of the policy, 0 random to 1 best"),
+            ),
+            (True, ColumnSpec("seed", "episode", "int64", (), "seed of the environment's reset")),
+            (True, ColumnSpec("attempt", "episode", "int64", (), "earlier attempts that left the physics' domain")),
         )
+        return (*(column for wanted, column in columns if wanted), *scene)
 
 
 def load_task(name: str) -> Task:
@@ -213,9 +252,26 @@ def load_task(name: str) -> Task:
     return task
 
 
+def _chosen(task: Task, kind: str, known: Mapping[str, Any], name: str | None) -> str:
+    """Return a name out of those known, the first by default; empty where there are none.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    if name is not None and name not in known:
+        raise UserError(f"unknown {kind} {name!r} of {task.name}; known: {', '.join(known) or 'none'}")
+    return next(iter(known), "") if name is None else name
+
+
 def _pixels(observation: Any) -> np.ndarray:
-    """Return the frame (S, S, 3) uint8 of an observation, a copy."""
-    return np.array(observation["pixels"] if isinstance(observation, Mapping) else observation, np.uint8)
+    """Return the frame (S, S, 3) uint8 of an observation, a copy; empty (0,) where none is observed."""
+    frame = observation.get("pixels", ()) if isinstance(observation, Mapping) else observation
+    return np.array(frame, np.uint8)
+
+
+def _goal(info: Mapping[str, Any]) -> np.ndarray:
+    """Return the goal (S,) float64 of an info, a copy; empty (0,) where there is none."""
+    return np.array(info.get("goal_state", ()), np.float64)
 
 
 def _state(info: Mapping[str, Any]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Evaluation that can be trusted: held-out pairs fixed by a hashed manifest, floors, intervals, decision times."""
 
-from .agents import Agent, ExpertAgent, HoldAgent, ModelAgent, RandomAgent, ReplayAgent, SearchAgent, Start
+from .agents import Agent, ExpertAgent, HoldAgent, ModelAgent, RandomAgent, ReplayAgent, Start
 from .manifest import Manifest, Pair, load_manifest, save_manifest
 from .protocols import PROTOCOLS, Protocol, draw_manifest, needs_motion
 from .runner import Outcomes, decision_times, evaluate
@@ -19,7 +19,6 @@ __all__ = [
     "Protocol",
     "RandomAgent",
     "ReplayAgent",
-    "SearchAgent",
     "Start",
     "compare",
     "decision_times",

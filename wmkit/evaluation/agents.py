@@ -19,13 +19,8 @@ __all__ = [
     "ModelAgent",
     "RandomAgent",
     "ReplayAgent",
-    "SearchAgent",
     "Start",
-    "StateRollout",
 ]
-
-StateRollout = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""A simulator: states (B, S) and actions (B, N, H, action_size) -> states after each action (B, N, H, S)."""
 
 
 @dataclass(frozen=True)
@@ -178,73 +173,3 @@ class ModelAgent:
     def act(self, observations: Mapping[str, np.ndarray], states: np.ndarray) -> np.ndarray:
         """Return the controller's actions (B, action_size)."""
         return np.asarray(self._controller.act(dict(observations)), np.float64)
-
-
-class SearchAgent:
-    """Upper bound: the cross-entropy method through the true simulator, with a cost on states, replanned every block.
-
-    The horizon shrinks towards the step at which the recordings reached their goals, and is one block after that.
-
-    Args:
-        task: for the bounds.
-        rollout: the simulator.
-        cost: (states (B, N, H, S), goals (B, S)) -> (B, N), lower is better.
-        seed: of the candidates.
-        block: environment steps that share one action, and after which a new plan is made.
-        blocks: the horizon in blocks.
-        samples: candidates per iteration.
-        iterations: refinements.
-        elites: candidates that the next mean and spread are taken from.
-    """
-
-    name, observes = "simulator", "state"
-
-    def __init__(
-        self,
-        task: Task,
-        rollout: StateRollout,
-        cost: Callable[[np.ndarray, np.ndarray], np.ndarray],
-        seed: int = 0,
-        *,
-        block: int = 5,
-        blocks: int = 5,
-        samples: int = 32,
-        iterations: int = 4,
-        elites: int = 5,
-    ) -> None:
-        self._low, self._high, self._seed = np.array(task.action_low), np.array(task.action_high), seed
-        self._rollout, self._cost, self._block, self._blocks = rollout, cost, block, blocks
-        self._samples, self._iterations, self._elites = samples, iterations, elites
-        self._step, self._left, self._generators, self._goals = 0, blocks, [], np.zeros(0)
-        self._mean: np.ndarray = np.zeros(0)
-
-    def reset(self, start: Start) -> None:
-        """Begin B episodes."""
-        self._generators = [np.random.default_rng([self._seed, 1, int(number)]) for number in start.numbers]
-        self._step, self._goals = 0, start.goals
-        distances = [pair.goal_row - pair.start_row for pair in start.pairs if pair.episode >= 0]
-        self._left = -(-max(distances) // self._block) if distances else self._blocks
-        self._mean = np.zeros((len(start.pairs), self._blocks, len(self._low)))
-
-    def act(self, observations: Mapping[str, np.ndarray], states: np.ndarray) -> np.ndarray:
-        """Return the plan's action (B, action_size); plan anew at the start of each block."""
-        if self._step % self._block == 0:
-            self._plan(states)
-        self._step += 1
-        return self._action
-
-    def _plan(self, states: np.ndarray) -> None:
-        """Refine the mean, starting from the last plan shifted by one block."""
-        done = self._step // self._block
-        mean = np.concatenate([self._mean[:, 1:], self._mean[:, -1:]], axis=1) if done else self._mean
-        mean = mean[:, : max(1, self._left - done)]
-        std, elites = np.broadcast_to((self._high - self._low) / 4, mean.shape), mean[:, None]
-        for _ in range(self._iterations):
-            noise = np.stack([g.standard_normal((self._samples, *mean.shape[1:])) for g in self._generators])
-            noise[:, 0] = 0.0
-            plans = np.clip(mean[:, None] + std[:, None] * noise, self._low, self._high)
-            costs = self._cost(self._rollout(states, np.repeat(plans, self._block, axis=2)), self._goals)
-            best = np.argsort(costs, axis=1)[:, : self._elites]
-            elites = np.take_along_axis(plans, best[:, :, None, None], axis=1)
-            mean, std = elites.mean(axis=1), elites.std(axis=1) + 1e-3
-        self._mean, self._action = elites[:, 0], elites[:, 0, 0]

@@ -68,8 +68,10 @@ def obtain(
         training: what the model says of its data, for `check_held_out`.
 
     Raises:
-        UserError: no pairs can be had, or training may have seen them.
+        UserError: the task has no goals, no pairs can be had, or training may have seen them.
     """
+    if not task.has_goals:
+        raise UserError(f"{task.name} has rewards ({', '.join(task.rewards)}) and no goals, which all protocols need")
     if protocol not in PROTOCOLS:
         raise UserError(f"unknown --protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     store = None if data is None else EpisodeStore.open(data)
@@ -112,11 +114,23 @@ def floors(task: Task, seed: int = 0) -> list[agents.Agent]:
     return [agents.RandomAgent(task, seed), agents.HoldAgent(task)]
 
 
-def bounds(task: Task, manifest: Manifest, seed: int = 0, *, search: agents.Agent | None = None) -> list[agents.Agent]:
-    """Return the agents that know more than a model: the recording, if there is one, the expert, a simulator's plan."""
+def bounds(task: Task, manifest: Manifest, seed: int = 0, *, rule: str | None = None) -> list[agents.Agent]:
+    """Return the agents that know more than a model: the recording, if there is one, the expert, a simulator's plan.
+
+    Args:
+        task: the environment; without a simulator or a distance there is no plan through it.
+        manifest: the pairs.
+        seed: of the expert and of the plans.
+        rule: success rule; None takes the manifest's.
+    """
     recorded = all(len(pair.actions) for pair in manifest.pairs)
     found: list[agents.Agent] = [agents.ReplayAgent(task)] if recorded else []
-    return [*found, agents.ExpertAgent(task, seed), *([search] if search is not None else [])]
+    found.append(agents.ExpertAgent(task, seed))
+    if task.simulator is not None and task.distance is not None:
+        from .upper_bound import SimulatorAgent
+
+        found.append(SimulatorAgent(task, rule or manifest.rule, seed))
+    return found
 
 
 def probe(model: WorldModel, task: Task, store: EpisodeStore) -> dict[str, float]:

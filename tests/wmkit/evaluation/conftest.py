@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from wmkit.envs.two_room import TwoRoomExpert, TwoRoomVectorEnv, is_success
+from wmkit.envs.two_room import TwoRoomExpert, TwoRoomSimulator, TwoRoomVectorEnv, is_success
 from wmkit.evaluation.protocols import Recording
 from wmkit.tasks import Column, Task
 
@@ -32,6 +32,8 @@ def task():
         action_low=(-1.0, -1.0),
         action_high=(1.0, 1.0),
         max_steps=60,
+        simulator=lambda variation: TwoRoomSimulator(variation).rollout,
+        distance=lambda states, goals, rule: np.linalg.norm(states - goals, axis=-1),
     )
 
 

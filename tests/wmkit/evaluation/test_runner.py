@@ -6,12 +6,12 @@ import types
 import numpy as np
 import pytest
 
-from wmkit.envs.two_room import step_states
 from wmkit.errors import UserError
 from wmkit.evaluation import agents
 from wmkit.evaluation.manifest import Manifest, Pair
 from wmkit.evaluation.protocols import PROTOCOLS, draw_manifest
 from wmkit.evaluation.runner import decision_times, evaluate
+from wmkit.evaluation.upper_bound import SimulatorAgent
 
 
 class Pixels:
@@ -47,23 +47,11 @@ def makers(task):
         "replay": lambda: agents.ReplayAgent(task),
         "expert": lambda: agents.ExpertAgent(task, seed=5),
         "model": lambda: agents.ModelAgent(lambda batch: Pixels()),
-        "search": lambda: agents.SearchAgent(task, _simulate, _distance, samples=12, iterations=2),
+        "simulator": lambda: SimulatorAgent(task, "distance", samples=12, iterations=2, elites=4),
     }
 
 
-def _simulate(states, actions):
-    states, found = np.broadcast_to(states[:, None], (*actions.shape[:2], 2)), []
-    for step in range(actions.shape[2]):
-        states = step_states(states, actions[:, :, step])
-        found.append(states)
-    return np.stack(found, axis=2)
-
-
-def _distance(states, goals):
-    return np.linalg.norm(states - goals[:, None, None], axis=-1).mean(axis=-1)
-
-
-@pytest.mark.parametrize("name", ["random", "hold", "replay", "expert", "model", "search"])
+@pytest.mark.parametrize("name", ["random", "hold", "replay", "expert", "model", "simulator"])
 def test_side_by_side_equals_one_by_one(task, manifest, makers, name):
     together = evaluate(task, manifest, makers[name](), batch=100)
     alone = evaluate(task, manifest, makers[name](), batch=1)
@@ -76,8 +64,7 @@ def test_floors_bounds_and_a_model_that_only_sees_pixels(task, manifest, makers)
     solved = {name: int(evaluate(task, manifest, make()).success.sum()) for name, make in makers.items()}
     assert solved["hold"] == 0
     assert solved["random"] <= 4
-    assert solved["replay"] == solved["expert"] == 9
-    assert solved["search"] >= 7
+    assert solved["replay"] == solved["expert"] == solved["simulator"] == 9
     assert solved["model"] >= 6
 
 

@@ -1,0 +1,114 @@
+"""The upper bound: the expert's proposal, the objective, and planning through the simulator of each scene."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import wmkit.models
+from wmkit.contracts import Context, Rollout
+from wmkit.envs.tasks import PUSHT, TWO_ROOM
+from wmkit.evaluation.manifest import Manifest, Pair, load_manifest
+from wmkit.evaluation.runner import evaluate
+from wmkit.evaluation.upper_bound import ExpertProposal, ReachObjective, SimulatorAgent
+from wmkit.models.simulator import SimulatorModel
+
+DOORS = ({"door.position": 0.25}, {"door.position": 0.75})
+
+
+class Drifting:
+    """Goes right at full speed, whatever the goal is."""
+
+    def reset(self, state, goal, variation):
+        self.variation = variation
+
+    def act(self, state):
+        return np.array([5.0, 0.0])
+
+
+def context_of(model, states, goals):
+    latents = model.encode({"state": np.asarray(states, np.float64)[:, None]})
+    return Context(latents, latents.new_zeros(len(states), 0, 2), goal=model.encode({"state": np.asarray(goals)}))
+
+
+def test_the_proposal_follows_the_expert_until_it_is_nearest_and_then_rests():
+    """Rows apart: one goal is passed after three steps, one is behind, one is reached from the start."""
+    task = dataclasses.replace(TWO_ROOM, expert=lambda seed: Drifting())
+    model = SimulatorModel.from_task(task, action_repeat=1)
+    speed = 5 / 224
+    starts = [[0.1, 0.5], [0.3, 0.5], [0.2, 0.8]]
+    goals = [[0.1 + 3.2 * speed, 0.6], [0.1, 0.5], [0.2, 0.8]]
+    found = ExpertProposal(model, task, "distance", {}).propose(
+        context_of(model, starts, goals), 2, 6, torch.Generator()
+    )
+    right = np.array([1.0, 0.0])
+    expected = np.zeros((3, 2, 6, 2))
+    expected[0, :, :3] = right
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_the_proposal_needs_a_goal():
+    model = SimulatorModel.from_task(TWO_ROOM, action_repeat=1)
+    context = dataclasses.replace(context_of(model, [[0.2, 0.2]], [[0.2, 0.2]]), goal=None)
+    with pytest.raises(ValueError, match="no goal"):
+        ExpertProposal(model, TWO_ROOM, "distance", {}).propose(context, 1, 3, torch.Generator())
+
+
+def test_the_objective_wants_the_goal_at_any_step_and_a_little_at_the_end():
+    task = dataclasses.replace(TWO_ROOM, distance=lambda states, goals, rule: np.abs(states - goals).sum(axis=-1))
+    places = torch.tensor([[4.0] * 9, [4.0, 0.0] + [4.0] * 7, [4.0] * 8 + [0.0]])
+    states = torch.stack([places, torch.zeros_like(places)], dim=-1)[None]
+    objective = ReachObjective(task, "distance", torch.tensor([[9.0, 9.0], [0.0, 0.0]]), settle=0.5)
+    cost = objective.select(torch.tensor([1])).cost(Rollout(states, None, {"state": states}), torch.zeros(1, 3, 9, 2))
+    torch.testing.assert_close(cost, torch.tensor([[4 + 0.5 * 4, 0 + 0.5 * 4, 0.5 * 4 * 4 / 5]]))
+
+
+def test_each_pair_is_planned_in_its_own_scene_and_budget():
+    """Through doors at different heights; alone and side by side alike."""
+    pairs = tuple(
+        Pair((0.4, y), (0.6, y), budget, 0, 0, 10, variation=scene)
+        for y, budget, scene in ((0.25, 30, DOORS[0]), (0.75, 30, DOORS[1]), (0.3, 20, DOORS[0]))
+    )
+    manifest = Manifest("two-room", "short", "distance", 0, "heldout", "", "", pairs)
+    agent = SimulatorAgent(TWO_ROOM, "distance", samples=24, iterations=3, expert=False)
+    together = evaluate(TWO_ROOM, manifest, agent)
+    assert together.success.all()
+    assert together.strict.all()
+    for row, pair in enumerate(pairs):
+        alone = evaluate(TWO_ROOM, dataclasses.replace(manifest, pairs=(pair,)), agent)
+        steps = pair.budget + 1
+        np.testing.assert_allclose(together.states[row, :steps], alone.states[0, :steps], atol=1e-6)
+
+
+def test_pusht_pairs_that_need_turns_round_the_block_are_solved():
+    """Pairs that the same search without the expert leaves unsolved."""
+    folder = Path(wmkit.models.__file__).parent / "pretrained" / "pusht-tiny"
+    manifest = load_manifest(folder / "manifest-pusht-short.json")
+    hard = dataclasses.replace(manifest, pairs=tuple(manifest.pairs[i] for i in (6, 8)))
+    assert evaluate(PUSHT, hard, SimulatorAgent(PUSHT, "pose")).success.all()
+
+
+@given(st.lists(st.floats(-1.2, 1.2), min_size=5, max_size=5), st.integers(-2, 2))
+def test_pushts_distance_is_zero_only_well_within_success(shift, turns):
+    goal = np.array([250.0, 200.0, 300.0, 280.0, 1.0, 0, 0, 0, 0, 0])
+    state = goal.copy()
+    state[:4] += 20 * np.array(shift[:4])
+    state[4] += np.pi / 9 * shift[4] + 2 * np.pi * turns
+    distance = float(PUSHT.distance(state, goal, "pose"))
+    if distance == 0:
+        assert bool(PUSHT.success(state, goal, "pose", True))
+    if not bool(PUSHT.success(state, goal, "pose", False)):
+        assert distance >= 0.69
+    moved = state.copy()
+    moved[:2] += 500.0
+    assert float(PUSHT.distance(moved, goal, "coverage")) == float(PUSHT.distance(state, goal, "coverage"))
+
+
+def test_a_task_without_a_simulator_or_a_distance_is_refused():
+    for missing in ("simulator", "distance"):
+        with pytest.raises(ValueError, match="two-room has no simulator or no distance"):
+            SimulatorAgent(dataclasses.replace(TWO_ROOM, **{missing: None}), "distance")
