@@ -68,13 +68,13 @@ class CEM(SamplingPlanner[CEMState]):
         """
         super().__init__(model, **shared)
         if not 1 <= elites <= self.samples:
-            raise ValueError(f"CEM: elites is {elites!r}; give 1 to samples = {self.samples}")
+            raise ValueError(f"{type(self).__name__}: elites is {elites!r}; give 1 to samples = {self.samples}")
         if not 0 <= min_std <= std:
-            raise ValueError(f"CEM: std is {std!r} and min_std {min_std!r}; give 0 <= min_std <= std")
+            raise ValueError(f"{type(self).__name__}: std is {std!r} and min_std {min_std!r}; give 0 <= min_std <= std")
         if not 0 <= momentum < 1:
-            raise ValueError(f"CEM: momentum is {momentum!r}; give a number in [0, 1)")
+            raise ValueError(f"{type(self).__name__}: momentum is {momentum!r}; give a number in [0, 1)")
         if result not in ("best", "mean"):
-            raise ValueError(f"CEM: result is {result!r}; give 'best' or 'mean'")
+            raise ValueError(f"{type(self).__name__}: result is {result!r}; give 'best' or 'mean'")
         self.elites = elites
         self.std = std
         self.min_std = min_std

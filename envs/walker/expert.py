@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["QUALITIES", "WalkerExpert"]
 
 QUALITIES = {"expert": (1.0, 1.0), "medium": (0.5, 0.5), "mixed": (0.0, 1.0)}
-"""Name -> range of qualities: "medium" returns about half of what "expert" does, "mixed" is anything from random on."""
+"""Name -> range of qualities: "medium" returns a third to a half of "expert", "mixed" is anything from random on."""
 
-_SKILL = {"run": 0.36, "walk": 0.46, "stand": 0.36}
-"""Reward -> exponent p: skill = quality^p, so that the returns of all rewards fall alike; 0.6 for other rewards."""
+_SKILL = {"run": 0.3, "walk": 0.52, "stand": 0.25}
+"""Reward -> exponent p: skill = quality^p, so that the returns fall roughly alike; 0.6 for other rewards."""
 
 _PLANNER = "predictive-sampling"
 _SETTINGS: dict[str, Any] = {"horizon": 20, "iterations": 1, "noise_exponent": 2.0, "std": 0.4}
@@ -36,9 +36,9 @@ _CORRELATION = 0.9
 class WalkerExpert:
     """Plans through the simulator, and knows of the scene's variation.
 
-    The quality is about the share of the best return that is reached. It is turned into a skill from 0 to 1, which sets
-    how many candidates there are, from 4 to 64 in equal ratios, and mixes noise in: the action is as much plan as there
-    is skill, and the rest smooth random actions. At 0 nothing is planned.
+    The quality is roughly the share of the best return that is reached. It is turned into a skill from 0 to 1, which
+    sets how many candidates there are, from 4 to 64 in equal ratios, and mixes noise in: the action is as much plan as
+    there is skill, and the rest smooth random actions. At 0 nothing is planned.
 
     Args:
         seed: of the planner and of the noise.

@@ -254,6 +254,8 @@ class Controller:
 
     def _alike(self, rows: Rows, due: np.ndarray) -> list[np.ndarray]:
         """Group rows alike in history length, horizon, need of a warm start, and whether there is a last action."""
+        if due.size == 1:
+            return [due]
         keys = np.stack([rows.count[due], self._horizons(due), rows.has_plan[due], rows.has_acted[due]], axis=1)
         kinds, kind = np.unique(keys, axis=0, return_inverse=True)
         return [due[kind.reshape(-1) == k] for k in range(len(kinds))]
