@@ -1,19 +1,21 @@
-"""Time predictive sampling through MuJoCo on dm_control's walker, beside judo's and beside the physics of hydrax.
+"""Time predictive sampling through MuJoCo on dm_control's walker, beside judo's and hydrax's.
 
-    python benchmarks/walker_speed.py --judo-python JUDO/bin/python --mjx-python MJX/bin/python
+    python benchmarks/walker_speed.py --judo-python JUDO/bin/python --hydrax-python HYDRAX/bin/python
 
 The peers live in environments of their own:
 
     python3 -m venv JUDO && JUDO/bin/pip install judo-rai==0.1.0
-    python3 -m venv MJX && MJX/bin/pip install 'jax[cpu]' mujoco-mjx==3.17.0 mujoco==3.17.0
+    python3 -m venv HYDRAX && HYDRAX/bin/pip install mujoco-mjx==3.17.0 mujoco==3.17.0 'jax[cpu]'
+    HYDRAX/bin/pip install git+https://github.com/vincekurtz/hydrax
 
 One plan is 64 candidates of 0.5 s, that is 20 control steps of 10 physics steps, through a spline of 5 knots, one
 iteration, warm started; the reward is dm_control's for walking, once a control step. Everyone plans from the same
 states in the same order: those of a walk that wmkit plans beforehand. They take turns; the first is not counted.
 
 "physics" is MuJoCo's own rollout of as many candidates with nothing around it, on all cores: no planner that simulates
-the same steps with the same library gets below it. "mjx" stands for hydrax, which plans through MJX: the time of its
-physics alone, with the XML's solver options and with cheap ones. Leave the machine alone while it runs.
+the same steps with the same library gets below it. hydrax plans through MJX, on the CPU as everyone here, and comes
+three times: with the XML's physics options; with those of hydrax's own model of this walker; and with those and its
+time step, four times the XML's. Compilation is left out. Leave the machine alone while it runs.
 """
 
 # pyright: reportAttributeAccessIssue=false, reportMissingImports=false
@@ -48,6 +50,7 @@ _HERE = Path(__file__).resolve().parent
 _XML = Path(suite.__file__).parent / "walker.xml"
 _STAND_HEIGHT, _START_HEIGHT = 1.2, 1.3
 _CONTROL_SECONDS, _SUBSTEPS = 0.025, 10
+_HYDRAX = {"hydrax": "xml", "hydrax, its own options": "own", "hydrax, and its time step": "own_step"}
 
 Contestant = Callable[[Path], dict[str, Any]]
 """From an .npz file with "states" (steps, S): plan from each in turn, and return the "seconds" of each plan and the
@@ -60,7 +63,7 @@ class Args:
 
     Attributes:
         judo_python: Python of the environment with judo; without it, judo is left out.
-        mjx_python: Python of the environment with mujoco-mjx; without it, MJX is left out.
+        hydrax_python: Python of the environment with hydrax; without it, hydrax is left out.
         samples: candidates of one plan.
         horizon: control steps of one plan.
         knots: of the spline.
@@ -68,13 +71,13 @@ class Args:
         std: standard deviation of the noise on the knots, in units of the controls.
         speed: that the walker shall have, metres per second; 8 is dm_control's run.
         steps: control steps planned in one turn.
-        exact_steps: control steps that MJX with the XML's options plans in one turn; it takes seconds for each.
+        exact_steps: control steps that hydrax with the XML's options plans in one turn; it takes seconds for each.
         rounds: turns of each that are counted.
         out: JSON file of the result.
     """
 
     judo_python: Path | None = None
-    mjx_python: Path | None = None
+    hydrax_python: Path | None = None
     samples: int = 64
     horizon: int = 20
     knots: int = 5
@@ -213,13 +216,12 @@ def peers(args: Args, stack: ExitStack) -> dict[str, Peer]:
     """Start the peers that there are environments for."""
     found = {}
     seconds = args.horizon * _CONTROL_SECONDS
+    settings = (_XML, args.samples, seconds, args.knots, args.order, args.std, args.speed)
     if args.judo_python is not None:
-        settings = (_XML, args.samples, seconds, args.knots, args.order, args.std, args.speed, _SUBSTEPS)
-        found["judo"] = stack.enter_context(Peer(args.judo_python, "judo_walker.py", *settings))
-    if args.mjx_python is not None:
-        for options in ("exact", "cheap"):
-            settings = (_XML, args.samples, args.horizon, _SUBSTEPS, options)
-            found[f"mjx {options}"] = stack.enter_context(Peer(args.mjx_python, "hydrax_walker.py", *settings))
+        found["judo"] = stack.enter_context(Peer(args.judo_python, "judo_walker.py", *settings, _SUBSTEPS))
+    if args.hydrax_python is not None:
+        for name, options in _HYDRAX.items():
+            found[name] = stack.enter_context(Peer(args.hydrax_python, "hydrax_walker.py", *settings, options))
     return found
 
 
@@ -233,7 +235,7 @@ def measure(
             answer = plan(states[name])
             if turn:
                 answers[name].append(answer)
-                print(f"{name:10} {1000 * statistics.median(answer['seconds']):8.2f} ms a plan", flush=True)
+                print(f"{name:25} {1000 * statistics.median(answer['seconds']):8.2f} ms a plan", flush=True)
     return answers
 
 
@@ -276,14 +278,14 @@ def main(args: Args) -> None:
         np.savez(folder / "few.npz", states=walked[:: -(-args.steps // args.exact_steps)])
         contestants: dict[str, Contestant] = {"wmkit": ours.plan, "physics": BarePhysics(args, mj_model).plan}
         contestants |= {name: peer.plan for name, peer in others.items()}
-        states = {name: folder / ("few.npz" if name == "mjx exact" else "all.npz") for name in contestants}
+        states = {name: folder / ("few.npz" if name == "hydrax" else "all.npz") for name in contestants}
         result["plans"] = summarise(measure(contestants, states, args.rounds))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=2) + "\n")
     for name, plan in result["plans"].items():
         wall, cpu = plan["wmkit_times_faster"], plan["wmkit_times_faster_by_cpu"]
         rate = plan["plans_per_second"]
-        print(f"{name:10} {rate:7.2f} plans a second; wmkit is {wall:.2f} times as fast, {cpu:.2f} by processor time")
+        print(f"{name:25} {rate:7.2f} plans a second; wmkit is {wall:.2f} times as fast, {cpu:.2f} by processor time")
 
 
 if __name__ == "__main__":

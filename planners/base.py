@@ -128,6 +128,11 @@ class SamplingPlanner(ABC, Generic[State]):
         """Return the knots (B, M, E) to execute, or None to execute the best candidate seen."""
         return None
 
+    @property
+    def answers(self) -> bool:
+        """Whether `answer` returns knots, whose rollout the budget must leave room for."""
+        return type(self).answer is not SamplingPlanner.answer
+
     def plan(
         self,
         context: Context,
@@ -179,14 +184,13 @@ class SamplingPlanner(ABC, Generic[State]):
     ) -> Found:
         """Lay the decision out, run its iterations and learn what they cost."""
         pace = self._paces.setdefault(horizon, Pace())
-        answers = type(self).answer is not SamplingPlanner.answer
         schedule = lay_out(
             self.samples,
             self.iterations,
             budget,
             style=self.schedule,
             decay=self.decay,
-            reserved=int(answers),
+            reserved=int(self.answers),
             rows=context.batch,
             pace=pace,
         )
@@ -194,8 +198,8 @@ class SamplingPlanner(ABC, Generic[State]):
         rate = None if self.max_rate is None else problem.low.new_tensor(self.max_rate).expand_as(problem.low)
         change = None if rate is None else rate * (problem.spec.seconds_per_step / problem.spec.action_repeat)
         scorer = Scorer(self._model, self.parametrisation, change, self.wants_gradients, problem, objective, budget)
-        clock = Clock(began, budget.seconds, context.latents.device)
-        answers = answers and (budget.rollouts is None or budget.rollouts > 1)
+        answers = self.answers and (budget.rollouts is None or budget.rollouts > 1)
+        clock = Clock(began, budget.seconds, context.latents.device, answers)
         found = search(self, scorer, schedule, self.certainty, clock, answers)
         if clock.laps:
             pace.record(clock.candidates / clock.laps, clock.elapsed / clock.laps)

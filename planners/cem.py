@@ -107,6 +107,11 @@ class CEM(SamplingPlanner[CEMState]):
         """Return the mean (B, M, E)."""
         return state.mean
 
+    @property
+    def answers(self) -> bool:
+        """Whether the planner was told to execute the mean."""
+        return self.result == "mean"
+
     def answer(self, state: CEMState) -> Tensor | None:
         """Return the mean (B, M, E) where the planner was told to execute it."""
         return state.mean if self.result == "mean" else None

@@ -111,16 +111,19 @@ class Scorer:
 class Clock:
     """Tells whether another iteration would end too late, by the longest one so far.
 
+    The rollout of an answer after the last iteration is taken to cost as much as an iteration.
+
     Attributes:
         laps: how many iterations were timed.
         candidates: rolled out in them, those of all rows together.
         elapsed: their seconds.
     """
 
-    def __init__(self, began: float, seconds: float | None, device: torch.device) -> None:
+    def __init__(self, began: float, seconds: float | None, device: torch.device, answers: bool = False) -> None:
         self._began = began
         self._seconds = seconds
         self._device = device
+        self._ahead = 1 + answers
         self._last = time.perf_counter()
         self._longest = 0.0
         self.laps = 0
@@ -137,7 +140,7 @@ class Clock:
         lap, self._last = now - self._last, now
         self.candidates += candidates
         self.laps, self.elapsed, self._longest = self.laps + 1, self.elapsed + lap, max(self._longest, lap)
-        return now - self._began + self._longest > self._seconds
+        return now - self._began + self._ahead * self._longest > self._seconds
 
 
 def _differentiable(rollout: Rollout) -> bool:

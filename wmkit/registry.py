@@ -31,6 +31,7 @@ _TARGETS: dict[str, dict[str, str]] = {
         "predictive-sampling": "wmkit.planners:PredictiveSampling",
         "random-shooting": "wmkit.planners:RandomShooting",
     },
+    "parametrisations": {"hold": "wmkit.planners:Hold", "spline": "wmkit.planners:Spline"},
     "environments": {
         "two-room": "wmkit.envs.tasks:TWO_ROOM",
         "pusht": "wmkit.envs.tasks:PUSHT",
@@ -43,7 +44,7 @@ def register(kind: str, name: str, target: str) -> None:
     """Add a plugin.
 
     Args:
-        kind: "models", "presets", "planners" or "environments".
+        kind: "models", "presets", "planners", "parametrisations" or "environments".
         name: how users call it.
         target: "module:attribute".
 

@@ -104,7 +104,8 @@ def test_the_horizon_of_a_call_wins_over_the_planners():
         assert plan.actions.shape == plan.latents.shape == (1, horizon, 1)
 
 
-def test_seconds_are_kept_and_the_plan_is_valid(monkeypatch):
+@pytest.mark.parametrize(("result", "iterations"), [("best", 7), ("mean", 6)])
+def test_seconds_are_kept_and_the_plan_is_valid(monkeypatch, result, iterations):
     clock = [0.0]
 
     class Slow(Walk):
@@ -114,10 +115,10 @@ def test_seconds_are_kept_and_the_plan_is_valid(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(time, "perf_counter", lambda: clock[0])
-        plan = CEM(Slow(), iterations=100).plan(
+        plan = CEM(Slow(), iterations=100, result=result).plan(
             at(0.0), GoalObjective(torch.ones(1, 1)), budget=PlanningBudget(seconds=0.15)
         )
-    assert (plan.stopped, plan.iterations) == ("seconds", 7)
+    assert (plan.stopped, plan.iterations) == ("seconds", iterations)
     assert plan.seconds == pytest.approx(0.14)
     assert torch.isfinite(plan.cost).all()
 
