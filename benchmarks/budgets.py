@@ -50,6 +50,8 @@ class Args:
     """Protocol of the pairs."""
     data: Path | None = None
     """Data set whose held-out episodes give the pairs, where the model's folder has none."""
+    manifest: Path | None = None
+    """File of pairs drawn before."""
     episodes: int = 200
     """Pairs."""
     seeds: int = 3
@@ -148,7 +150,7 @@ def main(args: Args) -> None:
     task = load_task(args.env)
     model, folder = load_model(args.model)
     planning = resolve_planning(model.metadata, {"proposal": args.proposal})
-    pairs = suite.obtain(task, args.protocol, args.episodes, data=args.data, folder=folder)
+    pairs = suite.obtain(task, args.protocol, args.episodes, data=args.data, path=args.manifest, folder=folder)
     rows = {}
     for name, keywords in variants(args):
         solved, iterations, began = [], [], time.perf_counter()
@@ -167,7 +169,7 @@ def main(args: Args) -> None:
         }
         row = rows[name]
         print(f"{name:<18}{row['mean_iterations']:6.2f} iterations {row['success']:7.1%} {row['by_seed']}", flush=True)
-    settings = {**asdict(replace(args, data=None, out=None)), "model": Path(args.model).name}
+    settings = {**asdict(replace(args, data=None, manifest=None, out=None)), "model": Path(args.model).name}
     result = {
         "settings": settings,
         "planning": planning,

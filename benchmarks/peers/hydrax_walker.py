@@ -17,18 +17,21 @@ The script reads one JSON request a line and answers each with one line:
 Arguments: XML file, samples, seconds of horizon, knots, order of the spline, standard deviation of the noise, target
 speed, and whose options the physics has: "xml" for the XML's, "own" for those of hydrax's model of the same walker (one
 iteration, 6 of the line search, no implicit damping, at most 5 contacts), "own_step" for those and its time step of
-0.01 s besides. Time steps of hydrax are those of the physics: it reads its spline and pays the cost at each, here
-dm_control's reward for walking. MJX computes in float32.
+0.01 s besides. hydrax reads its spline and adds up the cost at each step of the physics; the cost is minus dm_control's
+reward for walking. MJX computes in float32. JAX stays on the CPU unless JAX_PLATFORMS says otherwise.
 """
 
 import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 with contextlib.redirect_stdout(sys.stderr):
     import hydrax

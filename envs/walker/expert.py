@@ -19,26 +19,31 @@ if TYPE_CHECKING:
 __all__ = ["QUALITIES", "WalkerExpert"]
 
 QUALITIES = {"expert": (1.0, 1.0), "medium": (0.5, 0.5), "mixed": (0.0, 1.0)}
-"""Name -> range of qualities: "medium" returns a third to a half of "expert", "mixed" is anything from random on."""
+"""Name -> range of qualities: "medium" returns about half of "expert", "mixed" is anything from random on."""
 
-_SKILL = {"run": 0.3, "walk": 0.52, "stand": 0.25}
-"""Reward -> exponent p: skill = quality^p, so that the returns fall roughly alike; 0.6 for other rewards."""
+_STUMBLING = {"stand": 0.3, "walk": 0.3, "run": 0.3}
+"""Reward -> exponent p: the share of time that is planned is quality^p; 0.3 for other rewards."""
 
-_PLANNER = "predictive-sampling"
-_SETTINGS: dict[str, Any] = {"horizon": 20, "iterations": 1, "noise_exponent": 2.0, "std": 0.4}
-"""Settings of the planner: half a second ahead, replanned at every control step."""
-_SAMPLES = (4, 64)
-"""Candidates of one plan at the skills 0 and 1."""
+_HORIZON = 20
+"""Control steps of a plan: half a second ahead, replanned at every control step."""
+_KNOTS = 5
+"""Of the linear spline that each candidate changes the last plan by."""
+_EASY: dict[str, Any] = {"samples": 48, "iterations": 1, "std": 0.8}
+"""Settings of the planner for standing and walking."""
+_HARD: dict[str, Any] = {"samples": 32, "iterations": 2, "std": (0.8, 0.4)}
+"""The same for running and for other rewards."""
+
 _CORRELATION = 0.9
 """Of the noise between two control steps."""
+_BLOCK = 10
+"""Control steps, on average, before it is drawn anew whether to plan."""
 
 
 class WalkerExpert:
     """Plans through the simulator, and knows of the scene's variation.
 
-    The quality is roughly the share of the best return that is reached. It is turned into a skill from 0 to 1, which
-    sets how many candidates there are, from 4 to 64 in equal ratios, and mixes noise in: the action is as much plan as
-    there is skill, and the rest smooth random actions. At 0 nothing is planned.
+    The quality is roughly the share of the best return that is reached. Below 1, the walker stumbles: about four times
+    a second it is drawn whether what follows is planned or smooth random actions. At 0 nothing is planned.
 
     Args:
         seed: of the planner and of the noise.
@@ -53,37 +58,40 @@ class WalkerExpert:
         if not 0 <= quality <= 1:
             raise ValueError(f"quality is {quality!r}; give a number from 0 (random) to 1 (the best)")
         self._seed, self._reward = seed, get_reward(reward)
-        self._skill = quality ** _SKILL.get(reward if isinstance(reward, str) else "", 0.6)
+        name = reward if isinstance(reward, str) else ""
+        self._settings = _EASY if name in ("stand", "walk") else _HARD
+        self._planned_share = quality ** _STUMBLING.get(name, 0.3)
         self._rng = np.random.default_rng(seed)
         self._noise = np.zeros(ACTION_SIZE)
+        self._plans = False
         self._controller: Controller | None = None
 
     def reset(self, state: np.ndarray, goal: np.ndarray, variation: Mapping[str, Any]) -> None:
         """Start an episode from `state` (18,) in a scene with the given variation; there is no goal, (0,)."""
         self._rng = np.random.default_rng(self._seed)
         self._noise = self._rng.standard_normal(ACTION_SIZE)
-        self._controller = self._make_controller(variation) if self._skill > 0 else None
+        self._plans = self._rng.random() < self._planned_share
+        self._controller = self._make_controller(variation) if self._planned_share > 0 else None
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Return one action (6,) in [-1, 1] for the state (18,)."""
-        plan = np.zeros(ACTION_SIZE) if self._controller is None else self._controller.act({"state": state})
-        return np.clip(self._skill * plan + (1 - self._skill) * self._smooth(), -1.0, 1.0).astype(np.float32)
-
-    def _smooth(self) -> np.ndarray:
-        """Return noise (6,) of variance 1, correlated with the one before."""
         fresh = np.sqrt(1 - _CORRELATION**2) * self._rng.standard_normal(ACTION_SIZE)
         self._noise = _CORRELATION * self._noise + fresh
-        return self._noise
+        if self._rng.random() * _BLOCK < 1:
+            self._plans = self._rng.random() < self._planned_share
+        if self._plans and self._controller is not None:
+            return self._controller.act({"state": state})
+        return np.clip(self._noise, -1.0, 1.0).astype(np.float32)
 
     def _make_controller(self, variation: Mapping[str, Any]) -> "Controller":
         import torch
 
         from wmkit.control.controller import Controller
 
-        low, high = _SAMPLES
         model = registry.load("models", "simulator").from_task("walker", variation, action_repeat=1)
-        samples = round(low * (high / low) ** self._skill)
-        planner = registry.load("planners", _PLANNER)(model, samples=samples, **_SETTINGS)
+        changes = registry.load("parametrisations", "spline")(_KNOTS, "linear", residual=True)
+        mppi = registry.load("planners", "mppi")
+        planner = mppi(model, horizon=_HORIZON, parametrisation=changes, temperature=0.1, **self._settings)
         generator = torch.Generator().manual_seed(self._seed)
         return Controller(planner, _NegativeReward(self._reward), generator=generator)
 
