@@ -9,8 +9,9 @@ The peers live in environments of their own:
     HYDRAX/bin/pip install git+https://github.com/vincekurtz/hydrax
 
 One plan is 64 candidates of 0.5 s, that is 20 control steps of 10 physics steps, through a spline of 5 knots, one
-iteration, warm started; the reward is dm_control's for walking, once a control step (hydrax: a physics step). Everyone plans from the same
-states in the same order: those of a walk that wmkit plans beforehand. They take turns; the first is not counted.
+iteration, warm started; the reward is dm_control's for walking, once a control step (hydrax: once a physics step).
+Everyone plans from the same states in the same order: those of a walk that wmkit plans beforehand. They take turns; the
+first is not counted.
 
 "physics" is MuJoCo's own rollout of as many candidates with nothing around it, on all cores: no planner that simulates
 the same steps with the same library gets below it. hydrax plans through MJX, on the CPU as everyone here, and comes
