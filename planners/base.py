@@ -202,7 +202,7 @@ class SamplingPlanner(ABC, Generic[State]):
         clock = Clock(began, budget.seconds, context.latents.device, answers)
         found = search(self, scorer, schedule, self.certainty, clock, answers)
         if clock.laps:
-            pace.record(clock.candidates / clock.laps, clock.elapsed / clock.laps)
+            pace.record(clock.candidates / clock.laps, clock.elapsed / clock.laps, clock.overhead)
         return found
 
     def _problem(

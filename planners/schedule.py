@@ -33,18 +33,24 @@ class Schedule:
 
 
 class Pace:
-    """What an iteration has cost lately: half of it fixed, half in proportion to the candidates."""
+    """What an iteration has cost lately: half of it fixed, half in proportion to the candidates.
+
+    Attributes:
+        overhead: seconds of what came before the first iteration, e.g. the proposal.
+    """
 
     def __init__(self) -> None:
         """Nothing is known yet."""
+        self.overhead = 0.0
         self._candidates = 0.0
         self._seconds = 0.0
 
-    def record(self, candidates: float, seconds: float) -> None:
+    def record(self, candidates: float, seconds: float, overhead: float) -> None:
         """Take in the mean of a decision's iterations; older decisions are forgotten by half each time."""
         weight = 0.5 if self._seconds else 1.0
         self._candidates += weight * (candidates - self._candidates)
         self._seconds += weight * (seconds - self._seconds)
+        self.overhead += weight * (overhead - self.overhead)
 
     def affordable(self, seconds: float) -> float:
         """Return the candidates of an iteration that takes so long; infinite while nothing is known."""
@@ -91,7 +97,7 @@ def lay_out(
     for done in range(iterations, 0, -1):
         count = float(samples) if rollouts is None else min(samples, rollouts // done)
         if budget.seconds is not None:
-            affordable = pace.affordable(_MARGIN * budget.seconds / done) / rows
+            affordable = pace.affordable((_MARGIN * budget.seconds - pace.overhead) / done) / rows
             if affordable < count:
                 count, limit = affordable, "seconds"
         if count >= samples * done / iterations:

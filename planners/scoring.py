@@ -117,6 +117,7 @@ class Clock:
         laps: how many iterations were timed.
         candidates: rolled out in them, those of all rows together.
         elapsed: their seconds.
+        overhead: seconds before the first of them.
     """
 
     def __init__(self, began: float, seconds: float | None, device: torch.device, answers: bool = False) -> None:
@@ -126,6 +127,7 @@ class Clock:
         self._ahead = 1 + answers
         self._last = time.perf_counter()
         self._longest = 0.0
+        self.overhead = self._last - began
         self.laps = 0
         self.candidates = 0
         self.elapsed = 0.0

@@ -153,7 +153,17 @@ def test_more_rows_get_fewer_candidates_each(slow):
 def test_pace_takes_half_of_an_iteration_as_fixed():
     pace = Pace()
     assert pace.affordable(1.0) == float("inf")
-    pace.record(100.0, 0.1)
+    pace.record(100.0, 0.1, 0.0)
     assert pace.affordable(0.2) == pytest.approx(200.0)
     assert pace.affordable(0.075) == pytest.approx(50.0)
     assert pace.affordable(0.05) == 0.0
+
+
+def test_what_comes_before_the_iterations_is_taken_off_the_seconds():
+    counts = {}
+    for overhead in (0.0, 0.05):
+        pace = Pace()
+        pace.record(100.0, 0.1, overhead)
+        options = {"style": "fit", "decay": 1.0, "reserved": 0, "rows": 1, "pace": pace}
+        counts[overhead] = lay_out(100, 1, PlanningBudget(seconds=0.1), **options).counts
+    assert counts == {0.0: (80,), 0.05: (1,)}
