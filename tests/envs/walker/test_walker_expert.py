@@ -10,7 +10,7 @@ from wmkit import registry
 from wmkit.data.collect import collect
 from wmkit.data.recording import Recorder, Settings
 from wmkit.data.validate import validate
-from wmkit.envs.walker import REWARDS, WalkerEnv, WalkerSimulator
+from wmkit.envs.walker import REWARDS, WalkerEnv, WalkerSimulator, expert
 from wmkit.envs.walker.expert import QUALITIES, WalkerExpert
 from wmkit.errors import UserError
 from wmkit.evaluation import suite
@@ -19,14 +19,14 @@ from wmkit.scripts.main import main
 NO_GOAL = np.zeros(0)
 
 
-def _episode(expert, steps, reward="stand", variation=None):
+def _episode(policy, steps, reward="stand", variation=None):
     """Return states (steps + 1, 18), actions (steps, 6) and the mean reward from standing."""
     env = WalkerEnv(task=reward, variation=variation)
     _, info = env.reset(options={"state": np.zeros(18)})
-    expert.reset(info["state"], NO_GOAL, info["variation"])
+    policy.reset(info["state"], NO_GOAL, info["variation"])
     states, actions, rewards = [info["state"]], [], []
     for _ in range(steps):
-        actions.append(expert.act(states[-1]))
+        actions.append(policy.act(states[-1]))
         _, reward_now, _, _, info = env.step(actions[-1])
         states.append(info["state"])
         rewards.append(reward_now)
@@ -36,7 +36,8 @@ def _episode(expert, steps, reward="stand", variation=None):
 @pytest.fixture(autouse=True, scope="module")
 def _few_samples():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wmkit.envs.walker.expert._SAMPLES", (4, 12))
+        patch.setitem(expert._EASY, "samples", 12)
+        patch.setitem(expert._HARD, "samples", 4)
         yield
 
 
@@ -53,16 +54,37 @@ def test_the_same_seed_acts_the_same_and_another_differently():
 
 
 def test_a_reset_forgets():
-    expert = WalkerExpert(3, "run", 0.5)
-    np.testing.assert_array_equal(_episode(expert, 3)[1], _episode(expert, 3)[1])
+    policy = WalkerExpert(3, "run", 0.5)
+    np.testing.assert_array_equal(_episode(policy, 3)[1], _episode(policy, 3)[1])
+
+
+class _Planned:
+    """Stands in for the controller; what it returns is no random action."""
+
+    def act(self, observation):
+        return np.full(6, 2.0, np.float32)
+
+
+@pytest.mark.parametrize(("reward", "share"), [("stand", 0.5), ("walk", 0.5), ("run", 0.79), (REWARDS["stand"], 0.79)])
+def test_medium_plans_some_of_the_time_in_stretches_of_a_quarter_second(reward, share, monkeypatch):
+    monkeypatch.setattr(WalkerExpert, "_make_controller", lambda self, variation: _Planned())
+    policy = WalkerExpert(0, reward, *QUALITIES["medium"][:1])
+    policy.reset(np.zeros(18), NO_GOAL, {})
+    actions = np.stack([policy.act(np.zeros(18)) for _ in range(20_000)])
+    planned = actions[:, 0] == 2
+    assert planned.mean() == pytest.approx(share, abs=0.04)
+    switches = np.count_nonzero(planned[1:] != planned[:-1])
+    assert switches / len(planned) == pytest.approx(0.1 * 2 * share * (1 - share), rel=0.25)
+    assert np.abs(actions[~planned]).max() == 1.0
+    assert (actions[planned] == 2).all()
 
 
 def test_the_expert_knows_of_the_variation():
     acted = []
     for variation in ({}, {"heavy_torso": 1.0}):
-        expert = WalkerExpert(0, "run")
-        expert.reset(np.zeros(18), NO_GOAL, variation)
-        acted.append([expert.act(np.zeros(18)) for _ in range(10)])
+        policy = WalkerExpert(0, "run")
+        policy.reset(np.zeros(18), NO_GOAL, variation)
+        acted.append([policy.act(np.zeros(18)) for _ in range(10)])
     assert not np.array_equal(*acted)
 
 

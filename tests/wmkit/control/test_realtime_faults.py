@@ -117,7 +117,7 @@ def test_planner_faults_end_in_the_safe_action_and_an_error(control, value, mess
         until(control, lambda: control.status().left == 0, value)
         rest, longest = drive(control, 0.1, value)
         assert set(rest) == {SAFE}
-        assert longest < 0.2
+        assert longest < 0.5
         assert control.status().state == "failing"
     recovers(control)
 
@@ -129,7 +129,7 @@ def test_a_hanging_model_does_not_hang_the_loop(control):
     while time.monotonic() - began < HANG_SECONDS - 0.5:
         actions, longest = drive(control, 0.1, GOOD)
         states.add(control.status().state)
-        assert longest < 0.2
+        assert longest < 0.5
     assert "hanging" in states
     assert actions[-1] == SAFE
     assert "no plan for" in control.status().error
@@ -153,7 +153,7 @@ def test_stop_does_not_wait_for_a_model_that_hangs():
     control.set_goal(state(1.0))
     control.start()
     control.observe(state(HANGS))
-    time.sleep(0.05)
+    time.sleep(0.3)
     began = time.monotonic()
     assert not control.stop(0.2)
     assert time.monotonic() - began < 1.0
