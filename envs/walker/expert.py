@@ -21,29 +21,23 @@ __all__ = ["QUALITIES", "WalkerExpert"]
 QUALITIES = {"expert": (1.0, 1.0), "medium": (0.5, 0.5), "mixed": (0.0, 1.0)}
 """Name -> range of qualities: "medium" returns about half of "expert", "mixed" is anything from random on."""
 
-_STUMBLING = {"stand": 0.3, "walk": 0.3, "run": 0.3}
-"""Reward -> exponent p: the share of time that is planned is quality^p; 0.3 for other rewards."""
-
-_HORIZON = 20
-"""Control steps of a plan: half a second ahead, replanned at every control step."""
-_KNOTS = 5
-"""Of the linear spline that each candidate changes the last plan by."""
-_EASY: dict[str, Any] = {"samples": 48, "iterations": 1, "std": 0.8}
-"""Settings of the planner for standing and walking."""
-_HARD: dict[str, Any] = {"samples": 32, "iterations": 2, "std": (0.8, 0.4)}
-"""The same for running and for other rewards."""
-
+_EASY, _HARD = {"samples": 48, "iterations": 1, "std": 0.8}, {"samples": 32, "iterations": 2, "std": (0.8, 0.4)}
+"""Settings of the planner for standing and walking, and for all else."""
+_HORIZON, _KNOTS = 20, 5
+"""Control steps of a plan, half a second; knots of the linear spline that each candidate changes the last plan by."""
 _CORRELATION = 0.9
 """Of the noise between two control steps."""
-_BLOCK = 10
-"""Control steps, on average, before it is drawn anew whether to plan."""
+_REDRAWS = 0.1
+"""Chance at each control step that it is drawn anew whether to plan."""
+_EXPONENT = {"stand": 1.0, "walk": 1.0}
+"""Reward -> p, 0.4 for all others: the share of time planned is quality^p, so that the returns fall roughly alike."""
 
 
 class WalkerExpert:
     """Plans through the simulator, and knows of the scene's variation.
 
-    The quality is roughly the share of the best return that is reached. Below 1, the walker stumbles: about four times
-    a second it is drawn whether what follows is planned or smooth random actions. At 0 nothing is planned.
+    The quality is roughly the share of the best return that is reached. Below 1 the walker stumbles: four times a
+    second, on average, it is drawn whether what follows is planned or smooth random actions. At 0 nothing is planned.
 
     Args:
         seed: of the planner and of the noise.
@@ -59,26 +53,24 @@ class WalkerExpert:
             raise ValueError(f"quality is {quality!r}; give a number from 0 (random) to 1 (the best)")
         self._seed, self._reward = seed, get_reward(reward)
         name = reward if isinstance(reward, str) else ""
-        self._settings = _EASY if name in ("stand", "walk") else _HARD
-        self._planned_share = quality ** _STUMBLING.get(name, 0.3)
-        self._rng = np.random.default_rng(seed)
-        self._noise = np.zeros(ACTION_SIZE)
-        self._plans = False
+        self._settings = _EASY if name in _EXPONENT else _HARD
+        self._share = quality ** _EXPONENT.get(name, 0.4)
+        self._rng, self._noise, self._plans = np.random.default_rng(seed), np.zeros(ACTION_SIZE), False
         self._controller: Controller | None = None
 
     def reset(self, state: np.ndarray, goal: np.ndarray, variation: Mapping[str, Any]) -> None:
         """Start an episode from `state` (18,) in a scene with the given variation; there is no goal, (0,)."""
         self._rng = np.random.default_rng(self._seed)
         self._noise = self._rng.standard_normal(ACTION_SIZE)
-        self._plans = self._rng.random() < self._planned_share
-        self._controller = self._make_controller(variation) if self._planned_share > 0 else None
+        self._plans = self._rng.random() < self._share
+        self._controller = self._make_controller(variation) if self._share > 0 else None
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Return one action (6,) in [-1, 1] for the state (18,)."""
-        fresh = np.sqrt(1 - _CORRELATION**2) * self._rng.standard_normal(ACTION_SIZE)
-        self._noise = _CORRELATION * self._noise + fresh
-        if self._rng.random() * _BLOCK < 1:
-            self._plans = self._rng.random() < self._planned_share
+        fresh = self._rng.standard_normal(ACTION_SIZE)
+        self._noise = _CORRELATION * self._noise + np.sqrt(1 - _CORRELATION**2) * fresh
+        if self._rng.random() < _REDRAWS:
+            self._plans = self._rng.random() < self._share
         if self._plans and self._controller is not None:
             return self._controller.act({"state": state})
         return np.clip(self._noise, -1.0, 1.0).astype(np.float32)
@@ -92,8 +84,7 @@ class WalkerExpert:
         changes = registry.load("parametrisations", "spline")(_KNOTS, "linear", residual=True)
         mppi = registry.load("planners", "mppi")
         planner = mppi(model, horizon=_HORIZON, parametrisation=changes, temperature=0.1, **self._settings)
-        generator = torch.Generator().manual_seed(self._seed)
-        return Controller(planner, _NegativeReward(self._reward), generator=generator)
+        return Controller(planner, _NegativeReward(self._reward), generator=torch.Generator().manual_seed(self._seed))
 
 
 class _NegativeReward:

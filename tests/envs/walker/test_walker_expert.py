@@ -65,7 +65,7 @@ class _Planned:
         return np.full(6, 2.0, np.float32)
 
 
-@pytest.mark.parametrize(("reward", "share"), [("stand", 0.5), ("walk", 0.5), ("run", 0.79), (REWARDS["stand"], 0.79)])
+@pytest.mark.parametrize(("reward", "share"), [("stand", 0.5), ("walk", 0.5), ("run", 0.76), (REWARDS["stand"], 0.76)])
 def test_medium_plans_some_of_the_time_in_stretches_of_a_quarter_second(reward, share, monkeypatch):
     monkeypatch.setattr(WalkerExpert, "_make_controller", lambda self, variation: _Planned())
     policy = WalkerExpert(0, reward, *QUALITIES["medium"][:1])
