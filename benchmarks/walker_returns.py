@@ -22,7 +22,7 @@ from wmkit.control.controller import Controller
 from wmkit.data.recording import load_task
 from wmkit.envs.walker import make_model
 from wmkit.models import SimulatorModel
-from wmkit.planners import MPPI, RewardObjective, Spline
+from wmkit.planners import MPPI, RewardObjective
 from wmkit.provenance import provenance
 
 _HERE = Path(__file__).resolve().parent
@@ -45,7 +45,7 @@ class Args:
     horizon: int = 20
     """Control steps of a plan, 0.025 s each."""
     knots: int = 5
-    """Of the linear spline that each candidate changes the last plan by."""
+    """Of the straight lines that each candidate changes the last plan by."""
     std: float = 0.8
     """Of the change in the first iteration, as a fraction of half the action range."""
     last_std: float = 0.2
@@ -73,7 +73,7 @@ def episodes(args: Args, name: str, samples: int, iterations: int) -> dict[str, 
         iterations=iterations,
         std=(args.std, args.last_std),
         temperature=args.temperature,
-        parametrisation=Spline(args.knots, "linear", residual=True),
+        noise_knots=args.knots,
         seed=args.seed,
     )
     controller = Controller(planner, RewardObjective(task.rewards[name], "state"))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wmkit import Controller
 from wmkit.models import SimulatorModel
-from wmkit.planners import MPPI, ActionCost, RewardObjective, Spline
+from wmkit.planners import MPPI, ActionCost, RewardObjective
 
 CONTROL_SECONDS = 0.04
 CARTPOLE = """
@@ -47,7 +47,7 @@ def main(seconds: float = 8.0) -> float:
     physics = mujoco.MjModel.from_xml_string(CARTPOLE)  # pyright: ignore[reportAttributeAccessIssue]
     torch.set_num_threads(1)  # the simulator has threads of its own
     model = SimulatorModel.from_mujoco(physics, control_seconds=CONTROL_SECONDS)
-    planner = MPPI(model, horizon=25, samples=64, std=0.6, parametrisation=Spline(5, "linear", residual=True))
+    planner = MPPI(model, horizon=25, samples=64, std=0.6, noise_knots=5)
     controller = Controller(planner, RewardObjective(upright, "state") + 0.01 * ActionCost())
 
     data = mujoco.MjData(physics)  # pyright: ignore[reportAttributeAccessIssue]

@@ -48,6 +48,7 @@ class SamplingPlanner(ABC, Generic[State]):
         iterations: int = 30,
         parametrisation: Parametrisation | None = None,
         noise_exponent: float = 0.0,
+        noise_knots: int | None = None,
         max_rate: float | Sequence[float] | None = None,
         proposal: Proposal | None = None,
         proposal_share: float = 0.0,
@@ -66,6 +67,8 @@ class SamplingPlanner(ABC, Generic[State]):
             iterations: refinements of the candidates.
             parametrisation: what to search over; None leaves every environment action free.
             noise_exponent: colour of the noise over the knots, whose power falls as 1 / frequency to this; 0 is white.
+            noise_knots: draws the noise at so many places, evenly spaced over the plan, and in straight lines between
+                them, so that candidates are smooth changes of a plan that need not be smooth itself.
             max_rate: largest change of an action, environment units per second, one number or one for each; it counts
                 from `Context.last_action` where the context has one.
             proposal: its first candidate is where the search starts; a warm start then becomes one more candidate.
@@ -86,6 +89,7 @@ class SamplingPlanner(ABC, Generic[State]):
         self.iterations = iterations
         self.parametrisation = Hold(1) if parametrisation is None else parametrisation
         self.noise_exponent = noise_exponent
+        self.noise_knots = noise_knots
         self.max_rate = max_rate
         self.proposal = proposal
         self.proposal_share = proposal_share
@@ -226,9 +230,6 @@ class SamplingPlanner(ABC, Generic[State]):
         guesses = self._guesses(context, warm_start, horizon, samples, generator, dtype)
         guesses = guesses.clamp(low.repeat(spec.action_repeat), high.repeat(spec.action_repeat))
         knots = self.parametrisation.parameters(guesses, spec).clamp(low, high)
-        rest = None
-        if self.parametrisation.residual:
-            rest = guesses[:, :1] - self.parametrisation.actions(knots[:, :1], context, spec, horizon)
         return Problem(
             context=context,
             spec=spec,
@@ -240,8 +241,8 @@ class SamplingPlanner(ABC, Generic[State]):
             high=high,
             initial=knots[:, 0],
             extra=knots[:, 1:],
-            rest=rest,
             noise_exponent=self.noise_exponent,
+            noise_knots=self.noise_knots,
             generator=generator,
         )
 
@@ -281,6 +282,8 @@ class SamplingPlanner(ABC, Generic[State]):
             raise ValueError(f"{name}: proposal_share is {share!r}; give a fraction in [0, 1)")
         if not self.noise_exponent >= 0:
             raise ValueError(f"{name}: noise_exponent is {self.noise_exponent!r}; give 0 for white noise, or more")
+        if self.noise_knots is not None and self.noise_knots < 1:
+            raise ValueError(f"{name}: noise_knots is {self.noise_knots!r}; give at least 1, or None")
         if not self.decay >= 1:
             raise ValueError(
                 f"{name}: decay is {self.decay!r}; give 1 for as many candidates in every iteration, or more"

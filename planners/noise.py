@@ -1,9 +1,10 @@
 """Random numbers over the knots of a plan."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["coloured", "draw_normal"]
+__all__ = ["coloured", "draw_normal", "interpolated"]
 
 
 def draw_normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
@@ -35,3 +36,11 @@ def coloured(shape: tuple[int, int, int, int], exponent: float, generator: torch
     power = (2 * gain.square().sum() - gain[0].square() - gain[-1].square()) / (2 * m)
     spectrum = torch.fft.rfft(white, dim=2) * (gain / power.sqrt()).unsqueeze(-1)
     return torch.fft.irfft(spectrum, n=2 * m, dim=2)[:, :, :m]
+
+
+def interpolated(noise: Tensor, knots: int) -> Tensor:
+    """Draw straight lines through noise (1, N, K, E), from the first of M knots to the last: (1, N, M, E)."""
+    if noise.shape[1] == 0:
+        return noise.new_zeros(1, 0, knots, noise.shape[3])
+    lines = F.interpolate(noise[0].transpose(1, 2), size=knots, mode="linear", align_corners=True)
+    return lines.transpose(1, 2).unsqueeze(0)

@@ -37,11 +37,6 @@ class Parametrisation(Protocol):
         """Return the knots (B, N, M, E) that come nearest to actions (B, N, H, A)."""
         ...
 
-    @property
-    def residual(self) -> bool:
-        """Whether every candidate keeps what of the starting plan the knots cannot follow."""
-        ...
-
 
 class Hold:
     """Holds each knot for some environment steps; the last knot is cut short where the horizon ends."""
@@ -55,7 +50,6 @@ class Hold:
         if steps < 1:
             raise ValueError(f"Hold.steps is {steps!r}; give a number of environment steps of at least 1")
         self.steps = steps
-        self.residual = False
 
     def knots(self, spec: ModelSpec, horizon: int) -> int:
         """Return M, the environment steps of the horizon over those of a knot, rounded up."""
@@ -86,14 +80,12 @@ class Spline:
     of the line between its neighbours, so it may pass the knots' extremes, where the planner clips it to the bounds.
     """
 
-    def __init__(self, knots: int, order: Order = "cubic", *, residual: bool = False) -> None:
+    def __init__(self, knots: int, order: Order = "cubic") -> None:
         """Create the parametrisation.
 
         Args:
             knots: M, at least 1; plans with fewer actions than that get one knot for each.
             order: how the spline goes from knot to knot.
-            residual: True searches for smooth changes of the plan that the search starts from, whose finer part every
-                candidate keeps; False searches for a smooth plan.
 
         Raises:
             ValueError: no knot, or an unknown order.
@@ -104,7 +96,6 @@ class Spline:
             raise ValueError(f"Spline.order is {order!r}; give {', '.join(map(repr, get_args(Order)))}")
         self.count = knots
         self.order: Order = order
-        self.residual = residual
 
     def knots(self, spec: ModelSpec, horizon: int) -> int:
         """Return M, at most one knot for each environment action."""

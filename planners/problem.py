@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wmkit.contracts import Context, ModelSpec
 
-from .noise import coloured
+from .noise import coloured, interpolated
 
 __all__ = ["Best", "Problem", "Scored", "select_rows"]
 
@@ -41,9 +41,8 @@ class Problem:
         high: (E,), upper bounds of one environment action.
         initial: (B, M, E), the knots to start from: the proposal's first, else the warm start, else rest.
         extra: (B, X, M, E), further candidates that the first iteration tries, X below N.
-        rest: (B, 1, H, A), what is added to the actions of every candidate's knots: the part of the first guess that
-            knots cannot follow, where the parametrisation keeps it; else None.
         noise_exponent: colour of the noise over the knots; 0 is white.
+        noise_knots: places at which the noise is drawn, to go in straight lines between them; None draws it everywhere.
         generator: source of all randomness.
     """
 
@@ -57,8 +56,8 @@ class Problem:
     high: Tensor
     initial: Tensor
     extra: Tensor
-    rest: Tensor | None
     noise_exponent: float
+    noise_knots: int | None
     generator: torch.Generator
 
     @property
@@ -67,18 +66,18 @@ class Problem:
         return (self.high - self.low) / 2
 
     def noise(self, n: int) -> Tensor:
-        """Draw normal knots (1, n, M, E) of variance 1 and the planner's colour.
+        """Draw normal knots (1, n, M, E) of variance 1, where no line is drawn between them, and the planner's colour.
 
         All rows of B share the draw, so that a batch plans each row as if it were alone.
         """
         _, m, e = self.initial.shape
-        return coloured((1, n, m, e), self.noise_exponent, self.generator, self.initial)
+        places = m if self.noise_knots is None else min(self.noise_knots, m)
+        noise = coloured((1, n, places, e), self.noise_exponent, self.generator, self.initial)
+        return noise if places == m else interpolated(noise, m)
 
     def select(self, rows: Tensor) -> "Problem":
         """Return the problem of the given rows of B, an index (R,) or a mask (B,)."""
-        rest = None if self.rest is None else self.rest[rows]
-        context = self.context.select(rows)
-        return replace(self, context=context, initial=self.initial[rows], extra=self.extra[rows], rest=rest)
+        return replace(self, context=self.context.select(rows), initial=self.initial[rows], extra=self.extra[rows])
 
 
 @dataclass(frozen=True)

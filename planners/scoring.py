@@ -48,7 +48,7 @@ class Scorer:
         problem = self.problem
         low, high = (bound.repeat(problem.spec.action_repeat) for bound in (problem.low, problem.high))
         actions = self.parametrisation.actions(parameters, problem.context, problem.spec, problem.horizon)
-        actions = (actions if problem.rest is None else actions + problem.rest).clamp(low, high)
+        actions = actions.clamp(low, high)
         if self.max_change is not None:
             actions = limit_rate(actions, problem.context.last_action, self.max_change, problem.spec)
         return actions

@@ -19,6 +19,7 @@ class Shared(TypedDict, total=False):
     iterations: int
     parametrisation: Parametrisation | None
     noise_exponent: float
+    noise_knots: int | None
     max_rate: float | Sequence[float] | None
     proposal: Proposal | None
     proposal_share: float

@@ -39,7 +39,7 @@ def run(config: Info) -> None:
     Raises:
         UserError: there is no such model, or its files are damaged.
     """
-    kinds = ("models", "presets", "planners", "parametrisations", "environments")
+    kinds = ("models", "presets", "planners", "environments")
     facts: dict[str, Any] = provenance() | {kind: registry.names(kind) for kind in kinds}
     if config.model is not None:
         facts["model"] = _model(_folder(config.model))

@@ -31,7 +31,6 @@ _TARGETS: dict[str, dict[str, str]] = {
         "predictive-sampling": "wmkit.planners:PredictiveSampling",
         "random-shooting": "wmkit.planners:RandomShooting",
     },
-    "parametrisations": {"hold": "wmkit.planners:Hold", "spline": "wmkit.planners:Spline"},
     "environments": {
         "two-room": "wmkit.envs.tasks:TWO_ROOM",
         "pusht": "wmkit.envs.tasks:PUSHT",
@@ -44,7 +43,7 @@ def register(kind: str, name: str, target: str) -> None:
     """Add a plugin.
 
     Args:
-        kind: "models", "presets", "planners", "parametrisations" or "environments".
+        kind: "models", "presets", "planners" or "environments".
         name: how users call it.
         target: "module:attribute".
 

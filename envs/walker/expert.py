@@ -81,9 +81,8 @@ class WalkerExpert:
         from wmkit.control.controller import Controller
 
         model = registry.load("models", "simulator").from_task("walker", variation, action_repeat=1)
-        changes = registry.load("parametrisations", "spline")(_KNOTS, "linear", residual=True)
         mppi = registry.load("planners", "mppi")
-        planner = mppi(model, horizon=_HORIZON, parametrisation=changes, temperature=0.1, **self._settings)
+        planner = mppi(model, horizon=_HORIZON, noise_knots=_KNOTS, temperature=0.1, **self._settings)
         return Controller(planner, _NegativeReward(self._reward), generator=torch.Generator().manual_seed(self._seed))
 
 

@@ -74,7 +74,7 @@ def problem_of(samples=4, knots=1, *, initial=0.0, low=-2.0, high=2.0, progress=
         high=torch.tensor([high]),
         initial=start,
         extra=start[:, :0].unsqueeze(1),
-        rest=None,
+        noise_knots=None,
         noise_exponent=exponent,
         generator=fresh(),
     )

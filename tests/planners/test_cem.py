@@ -22,7 +22,7 @@ def problem_of(samples=4):
         high=high,
         initial=rest,
         extra=rest[:, None],
-        rest=None,
+        noise_knots=None,
         noise_exponent=0.0,
         generator=torch.Generator(),
     )

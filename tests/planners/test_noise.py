@@ -1,13 +1,15 @@
 """Coloured noise: variance, spectrum, and what must not depend on the colour."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registered import fresh
+from registered import Walk, at, fresh, make, problem_of
 
+from wmkit.planners import GoalObjective
 from wmkit.planners.noise import coloured, draw_normal
 
 LIKE = torch.zeros(1, dtype=torch.float64)
@@ -59,3 +61,22 @@ def test_any_number_of_candidates_and_knots_is_finite(n, knots, exponent):
     assert drawn.shape == (1, n, knots, 2)
     assert drawn.dtype == torch.float32
     assert all(math.isfinite(x) for x in drawn.flatten().tolist())
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_noise_knots_are_joined_by_straight_lines(count):
+    problem = replace(problem_of(4), initial=torch.zeros(2, 9, 2), noise_knots=3)
+    noise = problem.noise(count)
+    assert noise.shape == (1, count, 9, 2)
+    for part in (noise[:, :, :5], noise[:, :, 4:]):
+        torch.testing.assert_close(part.diff(dim=2, n=2), torch.zeros(1, count, 3, 2), atol=1e-5, rtol=0)
+    assert count == 0 or noise.diff(dim=2, n=2).abs().max() > 0.01
+
+
+def test_noise_knots_change_a_jagged_plan_smoothly():
+    jagged = torch.tensor([0.5, -0.5] * 4).view(1, 8, 1)
+    planner = make("predictive-sampling", Walk(), horizon=8, samples=9, std=0.1, noise_knots=2)
+    plan = planner.plan(at(0.0), GoalObjective(torch.ones(1, 1)), jagged)
+    change = (plan.actions - jagged).flatten()
+    assert change.abs().max() > 0.01
+    torch.testing.assert_close(change.diff(n=2), torch.zeros(6), atol=1e-5, rtol=0)

@@ -120,19 +120,6 @@ def test_a_plan_between_the_knots_stays_within_the_bounds():
     assert plan.actions.abs().max() <= 1.0
 
 
-def test_a_residual_spline_keeps_the_finer_part_of_the_starting_plan():
-    """One candidate, the guess itself: a jagged plan is executed as it was, not smoothed."""
-    jagged = torch.tensor([0.5, -0.5] * 4).view(1, 8, 1)
-    kept, smooth = (
-        make("cem", Walk(), horizon=8, samples=1, iterations=1, parametrisation=Spline(2, residual=residual)).plan(
-            at(0.0), GoalObjective(torch.zeros(1, 1)), jagged
-        )
-        for residual in (True, False)
-    )
-    torch.testing.assert_close(kept.actions, jagged)
-    assert smooth.actions.diff(dim=1).abs().max() < 0.2
-
-
 @pytest.mark.parametrize("device", ["meta"])
 @pytest.mark.parametrize("order", ["zero", "linear", "cubic"])
 def test_splines_ignore_the_default_device(order, device):

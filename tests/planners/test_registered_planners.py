@@ -18,13 +18,14 @@ WAYS = {
         "noise_exponent": 1.5,
         "decay": 1.3,
         "max_rate": 6.0,
-        "parametrisation": Spline(4, residual=True),
+        "parametrisation": Spline(4),
         "certainty": CertaintyStop(tolerance=0.1),
     },
     "proposed": lambda model: {
         "proposal": GaussianProposal(model, std=0.3, mean=torch.tensor([0.2, -0.2] * REPEAT)),
         "proposal_share": 0.4,
         "parametrisation": Hold(2),
+        "noise_knots": 2,
         "certainty": CertaintyStop(tolerance=0.2, max_iterations=9),
     },
 }
