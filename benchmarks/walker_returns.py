@@ -34,9 +34,9 @@ class Args:
 
     tasks: tuple[str, ...] = ("stand", "walk", "run")
     """Rewards, by name."""
-    samples: tuple[int, ...] = (48, 48, 64)
+    samples: tuple[int, ...] = (48, 48, 128)
     """Candidates of an iteration, for each task."""
-    iterations: tuple[int, ...] = (1, 1, 3)
+    iterations: tuple[int, ...] = (1, 1, 2)
     """Refinements of a plan, for each task."""
     episodes: int = 10
     """Of each task, side by side."""
@@ -46,13 +46,13 @@ class Args:
     """Control steps of a plan, 0.025 s each."""
     knots: int = 5
     """Of the straight lines that each candidate changes the last plan by."""
-    std: float = 0.8
+    std: float = 1.0
     """Of the change in the first iteration, as a fraction of half the action range."""
-    last_std: float = 0.2
+    last_std: float = 0.5
     """The same in the last iteration, where there are several."""
     temperature: float = 0.1
     """As a fraction of the standard deviation of the candidates' costs."""
-    timestep: float = 0.0025
+    timestep: float = 0.005
     """Of the planner's physics, in seconds; the environment's is 0.0025 always."""
     seed: int = 0
     """Of the first poses and of the planner."""
