@@ -60,7 +60,7 @@ class Args:
     """Where they come from."""
     tolerance: float | None = None
     """Largest distance of a hit; by default the quantile of the recorded errors."""
-    quantile: float = 0.9
+    quantile: float = 0.75
     """Which."""
     execute: int | None = None
     """Model steps executed before planning anew; by default the model's own."""

@@ -187,7 +187,7 @@ class SamplingPlanner(ABC, Generic[State]):
         began: float,
     ) -> Found:
         """Lay the decision out, run its iterations and learn what they cost."""
-        pace = self._paces.setdefault(horizon, Pace())
+        pace = self._pace_of(horizon)
         schedule = lay_out(
             self.samples,
             self.iterations,
@@ -266,6 +266,13 @@ class SamplingPlanner(ABC, Generic[State]):
             shape = (context.batch, 1, horizon, self._model.spec.block_size)
             return torch.zeros(shape, dtype=dtype, device=context.latents.device)
         return torch.cat([guess.to(context.latents.device, dtype) for guess in found], dim=1)
+
+    def _pace_of(self, horizon: int) -> Pace:
+        """Return what iterations have cost at a horizon, or at the nearest known one."""
+        if horizon not in self._paces:
+            near = min(self._paces, key=lambda known: abs(known - horizon), default=None)
+            self._paces[horizon] = Pace() if near is None else self._paces[near].scaled(horizon / near)
+        return self._paces[horizon]
 
     def _own_generator(self, device: torch.device) -> torch.Generator:
         if device not in self._generators:

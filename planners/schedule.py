@@ -52,6 +52,12 @@ class Pace:
         self._seconds += weight * (seconds - self._seconds)
         self.overhead += weight * (overhead - self.overhead)
 
+    def scaled(self, ratio: float) -> "Pace":
+        """Return what is expected of a plan that is `ratio` times as long."""
+        pace = Pace()
+        pace.overhead, pace._candidates, pace._seconds = ratio * self.overhead, self._candidates, ratio * self._seconds
+        return pace
+
     def affordable(self, seconds: float) -> float:
         """Return the candidates of an iteration that takes so long; infinite while nothing is known."""
         if not self._seconds:

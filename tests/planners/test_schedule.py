@@ -167,3 +167,14 @@ def test_what_comes_before_the_iterations_is_taken_off_the_seconds():
         options = {"style": "fit", "decay": 1.0, "reserved": 0, "rows": 1, "pace": pace}
         counts[overhead] = lay_out(100, 1, PlanningBudget(seconds=0.1), **options).counts
     assert counts == {0.0: (80,), 0.05: (1,)}
+
+
+def test_another_horizon_is_laid_out_by_the_nearest_known_one(slow):
+    planner = make("cem", slow, horizon=4, samples=100, iterations=8)
+    budget = PlanningBudget(seconds=0.25)
+    for _ in range(3):
+        planner.plan(at(0.0), GoalObjective(torch.ones(1, 1)), budget=budget)
+    slow.sizes.clear()
+    plan = planner.plan(at(0.0), GoalObjective(torch.ones(1, 1)), budget=budget, horizon=2)
+    assert plan.seconds <= 0.25
+    assert 0 < sum(slow.sizes) < 800

@@ -86,7 +86,7 @@ class SpeculativeController(Controller):
         drafts: int = 4,
         spread: Spread = "errors",
         tolerance: float | None = None,
-        quantile: float = 0.9,
+        quantile: float = 0.75,
         background: bool = False,
         recorded: int = 512,
         seed: int = 0,
