@@ -34,7 +34,7 @@ class Args:
 
     tasks: tuple[str, ...] = ("stand", "walk", "run")
     """Rewards, by name."""
-    samples: tuple[int, ...] = (48, 48, 128)
+    samples: tuple[int, ...] = (64, 64, 128)
     """Candidates of an iteration, for each task."""
     iterations: tuple[int, ...] = (1, 1, 2)
     """Refinements of a plan, for each task."""
@@ -42,8 +42,8 @@ class Args:
     """Of each task, side by side."""
     steps: int = 1000
     """Control steps of an episode."""
-    horizon: int = 20
-    """Control steps of a plan, 0.025 s each."""
+    horizon: tuple[int, ...] = (32, 32, 20)
+    """Control steps of a plan, 0.025 s each, for each task."""
     knots: int = 5
     """Of the straight lines that each candidate changes the last plan by."""
     std: float = 1.0
@@ -60,7 +60,7 @@ class Args:
     """JSON file of the result."""
 
 
-def episodes(args: Args, name: str, samples: int, iterations: int) -> dict[str, Any]:
+def episodes(args: Args, name: str, samples: int, iterations: int, horizon: int) -> dict[str, Any]:
     """Run the episodes of one task; return their returns and what a step took."""
     task = load_task("walker")
     physics = make_model()
@@ -68,7 +68,7 @@ def episodes(args: Args, name: str, samples: int, iterations: int) -> dict[str, 
     model = SimulatorModel.from_mujoco(physics, control_seconds=task.seconds_per_step)
     planner = MPPI(
         model,
-        horizon=args.horizon,
+        horizon=horizon,
         samples=samples,
         iterations=iterations,
         std=(args.std, args.last_std),
@@ -94,6 +94,7 @@ def episodes(args: Args, name: str, samples: int, iterations: int) -> dict[str, 
     return {
         "samples": samples,
         "iterations": iterations,
+        "horizon": horizon,
         "returns": (scale * returns).round(1).tolist(),
         "mean": float(scale * returns.mean()),
         "standard_error": float(scale * returns.std(ddof=1) / np.sqrt(args.episodes)) if args.episodes > 1 else None,
@@ -108,10 +109,10 @@ def episodes(args: Args, name: str, samples: int, iterations: int) -> dict[str, 
 
 def main(args: Args) -> None:
     """Run the tasks, print them and write the JSON."""
-    if not len(args.tasks) == len(args.samples) == len(args.iterations):
-        raise SystemExit("give one number of samples and of iterations for each task")
-    each = zip(args.tasks, args.samples, args.iterations, strict=True)
-    tasks = {name: episodes(args, name, samples, iterations) for name, samples, iterations in each}
+    if not len(args.tasks) == len(args.samples) == len(args.iterations) == len(args.horizon):
+        raise SystemExit("give one number of samples, of iterations and of steps of a plan for each task")
+    each = zip(args.tasks, args.samples, args.iterations, args.horizon, strict=True)
+    tasks = {name: episodes(args, name, *numbers) for name, *numbers in each}
     for name, found in tasks.items():
         print(f"{name:<6}{found['mean']:8.1f} of 1000, {found['plan_ms_of_one_episode']:.1f} ms a plan")
     settings = {name: value for name, value in asdict(args).items() if name != "out"}
