@@ -83,7 +83,7 @@ class SpeculativeController(Controller):
         planner: Planner,
         objective: Callable[[Tensor], Objective] | Objective,
         *,
-        drafts: int = 4,
+        drafts: int = 1,
         spread: Spread = "errors",
         tolerance: float | None = None,
         quantile: float = 0.75,
@@ -101,7 +101,7 @@ class SpeculativeController(Controller):
         Args:
             planner: as for `Controller`; with `background`, `plan` must bear being called from two threads.
             objective: as for `Controller`.
-            drafts: K, outcomes planned for, the model's prediction among them.
+            drafts: K, outcomes planned for, the model's prediction first; each more costs a plan, and seldom hits.
             spread: where the other K-1 come from: "errors" recorded before, "samples" of a stochastic model, "members"
                 of an ensemble, or "none".
             tolerance: largest distance of a hit, in latent units; None takes a quantile of the recorded errors.
