@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["QUALITIES", "WalkerExpert"]
 
 QUALITIES = {"expert": (1.0, 1.0), "medium": (0.5, 0.5), "mixed": (0.0, 1.0)}
-"""Name -> range of qualities: "medium" returns about half of "expert", "mixed" is anything from random on."""
+"""Name -> range of qualities: "medium" is meant to return half of "expert", "mixed" is anything from random on."""
 
 _EASY, _HARD = {"samples": 48, "iterations": 1, "std": 0.8}, {"samples": 64, "iterations": 2, "std": (1.0, 0.5)}
 """Settings of the planner for standing and walking, and for all else."""
