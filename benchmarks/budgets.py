@@ -18,15 +18,15 @@ Every row plans the same pairs from the same seeds with the model's own settings
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import tyro
+from recorded import Recorded
 
-from wmkit.contracts import Context, Objective, Plan, PlanningBudget, WorldModel
+from wmkit.contracts import Plan, PlanningBudget
 from wmkit.control.controller import Controller
 from wmkit.data.recording import load_task
 from wmkit.evaluation import ModelAgent, evaluate, suite
@@ -72,40 +72,6 @@ class Args:
     """JSON file of the result; by default results/budgets_ENV.json."""
 
 
-@dataclass
-class Counted:
-    """A planner that writes down how many iterations each row had."""
-
-    planner: CEM
-    iterations: list[int] = field(default_factory=list)
-
-    @property
-    def model(self) -> WorldModel:
-        """The planner's model."""
-        return self.planner.model
-
-    @property
-    def horizon(self) -> int:
-        """The planner's horizon."""
-        return self.planner.horizon
-
-    def plan(
-        self,
-        context: Context,
-        objective: Objective,
-        warm_start: torch.Tensor | None = None,
-        budget: PlanningBudget | None = None,
-        *,
-        horizon: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Plan:
-        """Plan and count."""
-        plan = self.planner.plan(context, objective, warm_start, budget, horizon=horizon, generator=generator)
-        if plan.row_iterations is not None:
-            self.iterations += plan.row_iterations.tolist()
-        return plan
-
-
 def variants(args: Args) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name of each row and the planner's keywords that make it."""
     for count in args.fixed:
@@ -124,16 +90,16 @@ def variants(args: Args) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def agent_of(
     model: Any, planning: Mapping[str, Any], keywords: Mapping[str, Any], seed: int
-) -> tuple[ModelAgent, list[Counted]]:
+) -> tuple[ModelAgent, list[Recorded]]:
     """Return an agent of the model's own settings with the planner's keywords, and its planners as they are made."""
-    made: list[Counted] = []
+    made: list[Recorded] = []
     own = {name: planning[name] for name in ("horizon", "samples", "elites", "std", "min_std", "proposal_share")}
     hold = model.spec.action_repeat if planning["hold"] == "block" else planning["hold"]
 
     def make(batch: int) -> Controller:
         proposal = InverseDynamicsProposal(model) if planning["proposal"] == "inverse" else None
         keyed = own | {"parametrisation": Hold(hold), "proposal": proposal, "seed": seed} | dict(keywords)
-        made.append(Counted(CEM(model, **keyed)))
+        made.append(Recorded(CEM(model, **keyed)))
         return Controller(
             made[-1],
             lambda goal: GoalObjective(goal, reduce=planning["objective"]),
@@ -157,7 +123,7 @@ def main(args: Args) -> None:
         for seed in range(args.seeds):
             agent, made = agent_of(model, planning, keywords, seed)
             solved.append(evaluate(task, pairs.manifest, agent, image_size=_image_size(model)).success)
-            iterations += [count for planner in made for count in planner.iterations]
+            iterations += [count for planner in made for plan in planner.plans for count in _counts(plan)]
         hits, total = int(np.sum(solved)), int(np.size(solved))
         rows[name] = {
             "mean_iterations": float(np.mean(iterations)),
@@ -179,6 +145,11 @@ def main(args: Args) -> None:
     }
     out = args.out or _HERE / "results" / f"budgets_{args.env}.json"
     out.write_text(json.dumps(result, indent=1, default=str) + "\n")
+
+
+def _counts(plan: Plan) -> list[int]:
+    """Return the iterations of each row of a plan."""
+    return [] if plan.row_iterations is None else plan.row_iterations.tolist()
 
 
 def _image_size(model: Any) -> int:

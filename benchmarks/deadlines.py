@@ -9,15 +9,16 @@ The seconds are those of `Planner.plan`, the first decision left out; encoding c
 # pyright: reportMissingImports=false
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
+from recorded import Recorded
 
-from wmkit.contracts import Context, Objective, Plan, PlanningBudget, WorldModel
+from wmkit.contracts import PlanningBudget
 from wmkit.control.controller import Controller
 from wmkit.data.recording import load_task
 from wmkit.evaluation import ModelAgent, evaluate, suite
@@ -52,41 +53,6 @@ class Args:
     """JSON file of the result."""
 
 
-@dataclass
-class Recorded:
-    """A planner that keeps what its plans took."""
-
-    planner: CEM
-    seconds: list[float] = field(default_factory=list)
-    iterations: list[int] = field(default_factory=list)
-
-    @property
-    def model(self) -> WorldModel:
-        """The planner's model."""
-        return self.planner.model
-
-    @property
-    def horizon(self) -> int:
-        """The planner's horizon."""
-        return self.planner.horizon
-
-    def plan(
-        self,
-        context: Context,
-        objective: Objective,
-        warm_start: torch.Tensor | None = None,
-        budget: PlanningBudget | None = None,
-        *,
-        horizon: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Plan:
-        """Plan and keep the numbers."""
-        plan = self.planner.plan(context, objective, warm_start, budget, horizon=horizon, generator=generator)
-        self.seconds.append(plan.seconds)
-        self.iterations.append(plan.iterations)
-        return plan
-
-
 def main(args: Args) -> None:
     """Run every deadline with both schedules, print and write the JSON."""
     torch.set_num_threads(args.threads)
@@ -111,14 +77,14 @@ def main(args: Args) -> None:
             recorded = Recorded(planner)
             agent = ModelAgent(lambda batch, planner=recorded: Controller(planner, GoalObjective))
             solved = evaluate(task, manifest, agent, batch=1).success
-            taken = 1000 * np.array(recorded.seconds[1:])
+            taken = 1000 * np.array([plan.seconds for plan in recorded.plans[1:]])
             row = {
                 "late": float((taken > limit).mean()),
                 "p50_ms": float(np.median(taken)),
                 "p99_ms": float(np.quantile(taken, 0.99)),
                 "max_ms": float(taken.max()),
                 "decisions": len(taken),
-                "mean_iterations": float(np.mean(recorded.iterations)),
+                "mean_iterations": float(np.mean([plan.iterations for plan in recorded.plans])),
                 "success": float(solved.mean()),
             }
             rows[f"{schedule} {limit:g} ms"] = row
