@@ -4,12 +4,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .autoregressive import AutoregressiveDynamics
+    from .diffusion import DiffusionDynamics
     from .lewm import LeWM, LeWMConfig, SIGReg
+    from .sequence import SequenceConfig
     from .simulator import SimulatorModel
 
-__all__ = ["LeWM", "LeWMConfig", "SIGReg", "SimulatorModel"]
+__all__ = [
+    "AutoregressiveDynamics",
+    "DiffusionDynamics",
+    "LeWM",
+    "LeWMConfig",
+    "SIGReg",
+    "SequenceConfig",
+    "SimulatorModel",
+]
 
-_LAZY = {"LeWM": ".lewm", "LeWMConfig": ".lewm", "SIGReg": ".lewm", "SimulatorModel": ".simulator"}
+_LAZY = {
+    "AutoregressiveDynamics": ".autoregressive",
+    "DiffusionDynamics": ".diffusion",
+    "LeWM": ".lewm",
+    "LeWMConfig": ".lewm",
+    "SIGReg": ".lewm",
+    "SequenceConfig": ".sequence",
+    "SimulatorModel": ".simulator",
+}
 
 
 def __getattr__(name: str) -> Any:

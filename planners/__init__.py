@@ -17,10 +17,23 @@ from .objectives import (
 from .parametrisation import Hold, Parametrisation, Spline
 from .predictive_sampling import PredictiveSampling
 from .problem import Problem, Scored
-from .proposals import GaussianProposal, InverseDynamicsProposal, MixtureProposal
+from .proposals import (
+    DiffusionProposal,
+    GaussianProposal,
+    InverseDynamicsProposal,
+    MixtureProposal,
+    ProposalConfig,
+    RegressionProposal,
+    SteppedProposal,
+    SupportsCheck,
+    SupportsContinue,
+    SupportsRefine,
+)
+from .sample_score_rank import SampleScoreRank
 from .search_free import ProposalPlanner
 from .settings import Shared
 from .shooting import RandomShooting
+from .terminal_value import TerminalValue
 
 __all__ = [
     "CEM",
@@ -30,6 +43,7 @@ __all__ = [
     "ActionCost",
     "CompositeObjective",
     "DecodedObjective",
+    "DiffusionProposal",
     "GaussianProposal",
     "GoalObjective",
     "GradientPlanner",
@@ -40,11 +54,19 @@ __all__ = [
     "PredictiveSampling",
     "Problem",
     "ProposalPlanner",
+    "ProposalConfig",
     "RandomShooting",
+    "RegressionProposal",
     "RewardObjective",
+    "SampleScoreRank",
     "SamplingPlanner",
     "Scored",
     "Shared",
     "Spline",
+    "TerminalValue",
+    "SteppedProposal",
+    "SupportsCheck",
+    "SupportsContinue",
+    "SupportsRefine",
     "UncertaintyPenalty",
 ]

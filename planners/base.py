@@ -16,11 +16,12 @@ from wmkit.control.advance import advance
 from .certainty import CertaintyStop
 from .parametrisation import Hold, Parametrisation
 from .problem import Best, Problem, Scored
+from .proposals.protocols import SupportsCheck
 from .schedule import Pace, Schedule, lay_out
 from .scoring import Clock, Scorer
 from .search import Found, search
 
-__all__ = ["SamplingPlanner"]
+__all__ = ["SamplingPlanner", "fitted"]
 
 State = TypeVar("State")
 
@@ -81,7 +82,7 @@ class SamplingPlanner(ABC, Generic[State]):
             seed: of the generator for decisions that bring none of their own.
 
         Raises:
-            ValueError: a number out of its range.
+            ValueError: a number out of its range, or a proposal that is for another kind of model.
         """
         self._model = model
         self._horizon = horizon
@@ -261,7 +262,7 @@ class SamplingPlanner(ABC, Generic[State]):
             drawn = self.proposal.propose(context, 1 + int(self.proposal_share * samples), horizon, generator)
             found += [drawn[:, :1], drawn[:, 1:]]
         if warm_start is not None:
-            found.insert(1, _fitted(warm_start, horizon).unsqueeze(1))
+            found.insert(1, fitted(warm_start, horizon).unsqueeze(1))
         if not found:
             shape = (context.batch, 1, horizon, self._model.spec.block_size)
             return torch.zeros(shape, dtype=dtype, device=context.latents.device)
@@ -301,6 +302,8 @@ class SamplingPlanner(ABC, Generic[State]):
         listed = rates if isinstance(rates, Sequence) else [1.0 if rates is None else rates] * size
         if len(listed) != size or not all(rate > 0 for rate in listed):
             raise ValueError(f"{name}: max_rate is {rates!r}; give one number above 0, or {size} of them")
+        if isinstance(self.proposal, SupportsCheck):
+            self.proposal.check(self._model.spec)
 
     def _check_found(self, found: Best) -> None:
         bad = (~torch.isfinite(found.cost)).nonzero().flatten().tolist()
@@ -312,7 +315,7 @@ class SamplingPlanner(ABC, Generic[State]):
             )
 
 
-def _fitted(actions: Tensor, horizon: int) -> Tensor:
+def fitted(actions: Tensor, horizon: int) -> Tensor:
     """Cut actions (B, H', A) to the horizon, or continue them with the last step."""
     missing = horizon - actions.shape[1]
     if missing <= 0:

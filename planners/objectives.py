@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ __all__ = [
     "GoalObjective",
     "Reduce",
     "RewardObjective",
+    "Term",
     "UncertaintyPenalty",
 ]
 
@@ -23,8 +24,8 @@ Reduce = Literal["last", "sum", "mean"]
 """How the costs of single steps become one: the last step's, their sum, or their mean."""
 
 
-class _Term(ABC):
-    """An objective that adds and scales."""
+class Term(ABC):
+    """An objective that adds and scales; the base of all here."""
 
     @abstractmethod
     def cost(self, rollout: Rollout, actions: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ class _Term(ABC):
     __rmul__ = __mul__
 
 
-class CompositeObjective(_Term):
+class CompositeObjective(Term):
     """A weighted sum of objectives."""
 
     def __init__(self, terms: list[tuple[float, Objective]]) -> None:
@@ -59,7 +60,7 @@ class CompositeObjective(_Term):
         return CompositeObjective([(weight, term.select(rows)) for weight, term in self.terms])
 
 
-class GoalObjective(_Term):
+class GoalObjective(Term):
     """Squared Euclidean distance between imagined latents and the goal's."""
 
     def __init__(self, goal: Tensor, reduce: Reduce = "last") -> None:
@@ -84,7 +85,7 @@ class GoalObjective(_Term):
         return GoalObjective(self.goal[rows], self.reduce)
 
 
-class ActionCost(_Term):
+class ActionCost(Term):
     """Squared size of the actions, summed over A."""
 
     def __init__(self, reduce: Reduce = "mean") -> None:
@@ -96,7 +97,7 @@ class ActionCost(_Term):
         return _reduced(actions.square().sum(dim=-1), self.reduce)
 
 
-class UncertaintyPenalty(_Term):
+class UncertaintyPenalty(Term):
     """The model's own uncertainty, in its own unit."""
 
     def __init__(self, reduce: Reduce = "mean") -> None:
@@ -114,7 +115,7 @@ class UncertaintyPenalty(_Term):
         return _reduced(rollout.uncertainty, self.reduce)
 
 
-class DecodedObjective(_Term):
+class DecodedObjective(Term):
     """A cost function of a named quantity: one that the rollout carries, or one decoded from its latents."""
 
     def __init__(
@@ -124,6 +125,7 @@ class DecodedObjective(_Term):
         model: SupportsDecode | None = None,
         targets: Tensor | None = None,
         reduce: Reduce = "sum",
+        discount: float = 1.0,
     ) -> None:
         """Create the objective.
 
@@ -135,34 +137,61 @@ class DecodedObjective(_Term):
             model: decodes the latents; not needed where the rollout carries the quantity.
             targets: (B, ...), one for each row, e.g. goal states.
             reduce: which steps count.
+            discount: factor by which each step of "sum" and "mean" weighs less than the one before, in (0, 1].
+
+        Raises:
+            ValueError: a number out of its range.
         """
+        if not 0 < discount <= 1:
+            raise ValueError(f"discount is {discount!r}; give a number above 0, up to 1")
         self.function = function
         self.name = name
         self.model = model
         self.targets = targets
         self.reduce: Reduce = _checked(reduce)
+        self.discount = discount
 
     def cost(self, rollout: Rollout, actions: Tensor) -> Tensor:
         """Return the function's value (B, N), reduced over H.
 
         Raises:
-            ValueError: nobody knows the quantity, or the function returns another shape.
+            ValueError: nobody knows the quantity, or the function returns another shape, something that is no number,
+                or nothing finite for any candidate of a row whose states are finite.
         """
-        arguments = [self._values(rollout), actions]
+        values = self._values(rollout)
+        arguments = [values, actions]
         if self.targets is not None:
             arguments.append(self.targets[:, None, None])
-        steps = self.function(*arguments)
-        if steps.shape != actions.shape[:3]:
-            raise ValueError(
-                f"the cost function of {self.name!r} gave shape {tuple(steps.shape)}; "
-                f"expected (B, N, H) = {tuple(actions.shape[:3])}"
-            )
-        return _reduced(steps, self.reduce)
+        steps = self._numbers(self.function(*arguments), values, tuple(actions.shape[:3]))
+        if self.discount < 1 and self.reduce != "last":
+            steps = steps * self.discount ** torch.arange(steps.shape[-1], device=steps.device)
+        costs = _reduced(steps, self.reduce)
+        lost = ~torch.isfinite(costs).any(dim=1)
+        if lost.any() and torch.isfinite(values[lost]).all():
+            bad = _first_bad(steps[lost])
+            raise ValueError(f"{self._called} gave {bad} for every candidate, though the states are finite")
+        return costs
 
     def select(self, rows: Tensor) -> "DecodedObjective":
         """Return the objective with the targets of the given rows."""
         targets = None if self.targets is None else self.targets[rows]
-        return type(self)(self.function, self.name, self.model, targets, self.reduce)
+        return type(self)(self.function, self.name, self.model, targets, self.reduce, self.discount)
+
+    @property
+    def _called(self) -> str:
+        """The function as messages name it."""
+        function = getattr(self.function, "__name__", type(self.function).__name__)
+        return f"the function {function!r} of {self.name!r}"
+
+    def _numbers(self, given: Any, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return what the function gave as a tensor (B, N, H)."""
+        try:
+            steps = torch.as_tensor(given, device=values.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"{self._called} gave a {type(given).__name__}; it must give numbers") from None
+        if tuple(steps.shape) != shape:
+            raise ValueError(f"{self._called} gave shape {tuple(steps.shape)}; expected (B, N, H) = {shape}")
+        return steps
 
     def _values(self, rollout: Rollout) -> Tensor:
         if self.name in rollout.quantities:
@@ -185,6 +214,11 @@ def _checked(reduce: Reduce) -> Reduce:
     if reduce not in ("last", "sum", "mean"):
         raise ValueError(f"reduce is {reduce!r}; give 'last', 'sum' or 'mean'")
     return reduce
+
+
+def _first_bad(steps: Tensor) -> float:
+    """Return the first number that is not finite."""
+    return steps[~torch.isfinite(steps)].flatten()[0].item() if not torch.isfinite(steps).all() else torch.inf
 
 
 def _reduced(steps: Tensor, reduce: Reduce) -> Tensor:

@@ -1,7 +1,6 @@
 """Puts models, planners, objectives and proposals together for the commands; no command of its own."""
 
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -40,12 +39,15 @@ PLANNING: dict[str, Any] = {
     "shrink": True,
     "proposal": "gaussian",
     "proposal_share": 0.0,
+    "sampler": None,
+    "sampling_steps": None,
     "warm_start": True,
 }
 """Planner settings where neither the model's metadata ("planning") nor the command line says otherwise.
 
 None is the planner's own default, which is off for knots, max_rate and certainty. hold is in environment steps, or
-"block" for a model step; knots are those of a spline, in place of hold; certainty is a `CertaintyStop`'s tolerance.
+"block" for a model step; knots are those of a spline, in place of hold; certainty is a `CertaintyStop`'s tolerance;
+proposal is what `wmkit.scripts.proposals` reads; sampler and sampling_steps are of diffusion models, None as saved.
 """
 
 _OF_METHOD = ("samples", "iterations", "elites", "std", "min_std", "noise_exponent", "decay", "temperature")
@@ -67,13 +69,10 @@ def load_model(name: str) -> tuple[Any, Path]:
     Raises:
         UserError: there is no such model, or its kind is not registered.
     """
-    from ..models.lewm.pretrained import resolve
+    from wmkit.model_folder import kind_of, resolve
 
     folder = resolve(name)
-    try:
-        kind = str(json.loads((folder / "config.json").read_text())["format"]).removeprefix("wmkit.")
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder} is no model folder: it has no config.json that names a format") from None
+    kind = kind_of(folder)
     return registry.load("models", kind).from_pretrained(folder), folder
 
 
@@ -133,10 +132,18 @@ def _keywords(planner_class: Callable[..., Any]) -> set[str]:
     return keywords
 
 
-def controller_maker(model: "WorldModel", planning: Mapping[str, Any], seed: int = 0) -> "Callable[[int], Controller]":
+def controller_maker(
+    model: "WorldModel", planning: Mapping[str, Any], seed: int = 0, cost: "Objective | None" = None
+) -> "Callable[[int], Controller]":
     """Return what makes a controller for B environments, from settings like `PLANNING`.
 
     Settings that the planner does not take are left out.
+
+    Args:
+        model: what to plan through.
+        planning: the settings.
+        seed: of the planner.
+        cost: what to minimise, where it is not the distance to a goal.
 
     Raises:
         UserError: settings out of range, or a proposal that the model cannot give.
@@ -144,6 +151,7 @@ def controller_maker(model: "WorldModel", planning: Mapping[str, Any], seed: int
     from wmkit.control.controller import Controller
 
     from ..planners import ActionCost, GoalObjective
+    from .proposals import check_sampling, make_proposal, set_sampling, try_proposal
 
     settings = PLANNING | dict(planning)
     planner_class = registry.load("planners", settings["planner"])
@@ -154,17 +162,22 @@ def controller_maker(model: "WorldModel", planning: Mapping[str, Any], seed: int
 
     def make(batch: int) -> Controller:
         return Controller(
-            planner_class(model, **_arguments(model, planner_class, settings | {"seed": seed})),
-            objective,
+            planner_class(model, **_arguments(model, planner_class, settings | {"seed": seed, "proposal": proposal})),
+            objective if cost is None else cost,
             execute=settings["execute"],
             min_horizon=settings["min_horizon"],
             warm_start=settings["warm_start"],
         )
 
     try:
+        set_sampling(model, settings)
+        proposal = make_proposal(settings["proposal"], model, settings)
+        check_sampling(settings, model, proposal)
+        if proposal is not None:
+            try_proposal(proposal, model, settings["horizon"] or 1)
         make(1)
-        if settings["proposal"] == "inverse":
-            _try_inverse(model)
+    except UserError:
+        raise
     except (TypeError, ValueError) as error:
         raise UserError(f"planner settings: {error}") from error
     return make
@@ -172,13 +185,12 @@ def controller_maker(model: "WorldModel", planning: Mapping[str, Any], seed: int
 
 def _arguments(model: "WorldModel", planner_class: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the planner's keyword arguments, those that are not None and that it takes."""
-    from ..planners import CertaintyStop, Hold, InverseDynamicsProposal, Spline
+    from ..planners import CertaintyStop, Hold, Spline
 
     values = {name: value for name, value in settings.items() if name in ("seed", *_OF_PLANNER)}
     hold = model.spec.action_repeat if settings["hold"] == "block" else settings["hold"]
     knots = settings["knots"]
     values["parametrisation"] = Hold(hold) if knots is None else Spline(knots, settings["spline"])
-    values["proposal"] = InverseDynamicsProposal(model) if settings["proposal"] == "inverse" else None
     if settings["certainty"] is not None:
         values["certainty"] = CertaintyStop(tolerance=settings["certainty"])
     keywords = _keywords(planner_class)
@@ -188,12 +200,3 @@ def _arguments(model: "WorldModel", planner_class: Callable[..., Any], settings:
 def with_defaults(planning: Mapping[str, Any], planner: Any) -> dict[str, Any]:
     """Return the settings with the planner's own defaults in place of None, where it tells them."""
     return {name: getattr(planner, name, None) if value is None else value for name, value in planning.items()}
-
-
-def _try_inverse(model: Any) -> None:
-    """Call the model's inverse dynamics once; raises ValueError where it was trained without."""
-    import torch
-
-    device = next(model.parameters()).device
-    latent = torch.zeros(1, model.spec.latent_size, device=device)
-    model.inverse(latent, latent, torch.ones(1, dtype=torch.long, device=device))

@@ -5,6 +5,7 @@ For example:
     wmkit collect two-room --episodes 300 --out data/two-room --env door=random
     wmkit collect walker --task run --quality medium --episodes 20 --out data/walker --workers 2
     wmkit collect pusht --episodes 1000 --policy expert --noise 0.2 --out data/pusht --workers 2 --seed 0
+    wmkit collect walker --proposal runs/walker --noise 0.2 --episodes 30 --out data/weak --env variation=weak_ankle
 
 An interrupted command, repeated, goes on where it stood; with more episodes it extends what is there.
 """
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+
+from wmkit.errors import UserError
 
 __all__ = ["Collect", "run"]
 
@@ -35,7 +38,9 @@ class Collect:
     quality: str | None = None
     """How well the expert does, where it knows several: e.g. expert, medium, or mixed (drawn for each episode)."""
     noise: float = 0.0
-    """Standard deviation of the noise on the expert's actions, as a share of half the action range."""
+    """Standard deviation of the noise on the expert's or proposal's actions, as a share of half the action range."""
+    proposal: str | None = None
+    """A run, or a proposal's folder: let this trained proposal act, in place of the policy."""
     seed: int = 0
     """What all randomness derives from."""
     workers: int = 1
@@ -64,10 +69,12 @@ def run(config: Collect) -> None:
     from wmkit.data.collect import collect
     from wmkit.data.recording import Settings
 
+    if config.proposal is not None and config.policy == "random":
+        raise UserError("--policy random and --proposal are two policies; give one")
     env = {"image_size": config.image_size, **_keywords(config.env)}
     settings = Settings(
         config.environment,
-        config.policy,
+        config.policy if config.proposal is None else "proposal",
         config.noise,
         config.seed,
         config.linger,
@@ -75,6 +82,7 @@ def run(config: Collect) -> None:
         env,
         config.task,
         config.quality,
+        config.proposal,
     )
     bar: list[Any] = []
 
@@ -110,8 +118,6 @@ def run(config: Collect) -> None:
 def _keywords(words: tuple[str, ...]) -> dict[str, Any]:
     """Turn key=value words into keywords; values are read as JSON, and otherwise as text."""
     import json
-
-    from wmkit.errors import UserError
 
     keywords: dict[str, Any] = {}
     for word in words:

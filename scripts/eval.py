@@ -3,13 +3,20 @@
     wmkit eval pretrained:pusht-tiny --env pusht
     wmkit eval runs/pusht --env pusht --data data/pusht --protocol long50 --episodes 200
     wmkit eval runs/other --env pusht --manifest first/manifest.json --compare first
+    wmkit eval pretrained:pusht-tiny --env pusht --planner sample-score-rank --proposal inverse:0.5+runs/proposal:0.5
+
+    wmkit eval runs/walker --env walker --reward jump
+    wmkit eval runs/walker --env walker --reward target-speed=0.5 --variation weak_ankle=0.5 --episodes 10 --steps 500
+    wmkit eval runs/walker --env walker --reward my_rewards.py:my_function
 
 The planner's settings come from the model's folder; each can be overridden. The results are result.json, manifest.json
 and rollouts.gif. Success counts at any step within the budget; "settled" is half the tolerance over its last 5 steps.
+Where an environment has rewards and no goals, what counts is the return of the reward named with --reward, which need
+not be the one that was trained for.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["Eval", "Measured", "measure", "run", "show"]
 
 
+_PAIRS = 100
+"""Pairs, where the options say nothing."""
+
+
 @dataclass(frozen=True)
 class Eval:
     """Options of `wmkit eval`."""
@@ -43,8 +54,15 @@ class Eval:
     """Environment, e.g. two-room or pusht."""
     protocol: Literal["short", "long50", "long75", "full", "cross"] = "short"
     """Goal 25, 50 or 75 steps ahead, the environment's own task, or an episode's start and end in different rooms."""
-    episodes: int = 100
-    """Pairs."""
+    episodes: int | None = None
+    """Pairs, by default 100; where there are no goals episodes, by default 20."""
+    reward: str | None = None
+    """Without goals: what to maximise, a reward of the environment, NAME=NUMBER where it takes one, or FILE.py:FUNCTION
+    for your own; by default the environment's first."""
+    steps: int = 250
+    """Without goals: environment steps of an episode."""
+    variation: tuple[str, ...] = ()
+    """Without goals: what is changed about the environment, each NAME or NAME=STRENGTH, e.g. weak_ankle=0.5."""
     data: Path | None = None
     """Data set whose held-out episodes give the pairs; also measures the probes."""
     manifest: Path | None = None
@@ -93,10 +111,22 @@ class Eval:
     """Shortest horizon once it shrinks."""
     shrink: bool | None = None
     """Whether the horizon shrinks towards the step at which the recording reached the goal."""
-    proposal: Literal["gaussian", "inverse"] | None = None
-    """Where the search starts: at rest or the last plan, or with the model's inverse dynamics."""
+    proposal: str | None = None
+    """Where the search starts: gaussian (at rest, or the last plan), inverse (the model's inverse dynamics), the folder
+    of a trained proposal, or a mixture such as inverse:0.5+FOLDER:0.5."""
     proposal_share: float | None = None
     """Share of the first candidates that the proposal draws."""
+    sampler: str | None = None
+    """How diffusion models are sampled: ddpm, ddim, dpm-solver++, flow-euler or flow-heun; by default as they say."""
+    sampling_steps: int | None = None
+    """Steps of that sampler."""
+    dynamics_sampler: str | None = None
+    """Without goals: the sampler of the dynamics, where it is to differ from the proposal's."""
+    dynamics_sampling_steps: int | None = None
+    """Without goals: its steps."""
+    value_weight: float | None = None
+    """Without goals: weight of what the run's learned value says of the time after the plan; by default 1 for the
+    reward that it was trained on, and 0, which leaves it out, for all others."""
     warm_start: bool | None = None
     """Whether a plan starts from the rest of the last one."""
     floors: bool = True
@@ -106,7 +136,7 @@ class Eval:
     batch: int = 100
     """Pairs side by side."""
     timed: int = 3
-    """Episodes whose decisions are timed one at a time; 0 for none."""
+    """Episodes whose decisions are timed one at a time; without goals so many times 10 decisions; 0 for none."""
     gif: bool = True
     """Write successes and failures side by side as a GIF."""
     compare: Path | None = None
@@ -152,6 +182,13 @@ def run(config: Eval) -> None:
     """
     from rich.console import Console
 
+    from wmkit.data.recording import load_task
+
+    if not load_task(config.env).has_goals:
+        from . import eval_returns
+
+        return eval_returns.run(config)
+    config = _for_goals(config)
     console, measured = Console(), measure(config)
     show(measured, console)
     if config.compare is not None:
@@ -185,6 +222,7 @@ def measure(config: Eval) -> Measured:
     from wmkit.data.recording import load_task
     from wmkit.evaluation import needs_motion, suite
 
+    config = _for_goals(config)
     _check(config)
     task = load_task(config.env)
     model, folder = load_model(config.model)
@@ -194,7 +232,7 @@ def measure(config: Eval) -> Measured:
     pairs = suite.obtain(
         task,
         config.protocol,
-        config.episodes,
+        config.episodes or _PAIRS,
         seed=config.seed,
         rule=config.rule,
         data=config.data,
@@ -210,6 +248,13 @@ def measure(config: Eval) -> Measured:
     measured = Measured(task, model, planning, pairs, rule, rows, outcomes, moved, probes, out)
     _save(config, measured)
     return measured
+
+
+def _for_goals(config: Eval) -> Eval:
+    """Return the options with the default number of pairs; raises UserError for those that need a task of rewards."""
+    if config.reward is not None or config.variation:
+        raise UserError(f"--reward and --variation are for environments without goals, and {config.env} has goals")
+    return config if config.episodes is not None else replace(config, episodes=_PAIRS)
 
 
 def _check(config: Eval) -> None:

@@ -50,7 +50,7 @@ def _folder(name: str) -> Path:
     """Return the folder of a model; what is no folder here is looked for among the packaged ones and on the hub."""
     if Path(name).is_dir():
         return Path(name)
-    from ..models.lewm.pretrained import resolve
+    from wmkit.model_folder import resolve
 
     return resolve(name)
 

@@ -21,8 +21,10 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "quickstart": "the whole loop in minutes: collect, train, evaluate, write a report",
-    "collect": "record episodes of an environment with an expert or random policy",
+    "collect": "record episodes of an environment with an expert, a trained proposal or random actions",
     "train": "train a world model on recorded episodes",
+    "adapt": "fine-tune a run's dynamics on data of a changed robot; all else stays as it is",
+    "distil": "make students of a run's diffusion models that sample in a few steps",
     "eval": "plan with a trained model on held-out starts and goals, beside the floors",
     "bench": "measure rates on this machine",
     "data": "describe or check a folder of recorded episodes",

@@ -5,13 +5,16 @@ For example:
     wmkit train lewm-tiny --data data/pusht --out runs/pusht
     wmkit train lewm-tiny --data data/pusht --out runs/pusht-1 --seed 1 --set latent_size=96 batch_size=128
     wmkit train lewm-micro --data data/two-room --out runs/room --logger tensorboard --patience 5
+    wmkit train dmpc --data data/walker --out runs/walker --set dynamics.steps=4000 episodes=30
+    wmkit train dmpc --data data/pusht --out runs/pusht --set encoder=pretrained:pusht-tiny
 
 Killed or interrupted at any moment, the same command goes on where it stood and ends with the same weights.
-The folder gets the model, metrics.jsonl, run.json and checkpoints.
+The folder gets the model, metrics.jsonl, run.json and checkpoints; with dmpc each of dynamics, proposal and value has a
+folder of its own in it.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -67,37 +70,49 @@ def run(config: Train) -> None:
     _check(config)
     import torch
 
-    from wmkit.training.loop import Trainer
+    from wmkit.diffusion.composite import CompositePreset
     from wmkit.training.overrides import parse_assignments
-    from wmkit.training.randomness import derive_seed
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    overrides, device = parse_assignments(config.set), _device(config.device)
+    if isinstance(preset, CompositePreset):
+        _refuse_a_model(config.out)
+        for part in preset.parts(config.data, overrides):
+            _train(config, part.preset, part.recipe, device, config.out / part.name)
+    else:
+        _train(config, config.preset, lambda device: preset.recipe(config.data, device, overrides), device, config.out)
+
+
+def _train(config: Train, preset: str, make: Callable[[str], Any], device: str, out: Path) -> None:
+    """Build a recipe with its own seed and train it in its folder."""
+    import torch
+
+    from wmkit.training.loop import Trainer
+    from wmkit.training.randomness import derive_seed
+
     torch.manual_seed(derive_seed(config.seed, "build"))
-    recipe = preset.recipe(config.data, _device(config.device), parse_assignments(config.set))
-    trainer = Trainer(
-        recipe,
-        config.out,
-        config.seed,
-        _identity(config.preset, recipe.settings),
-        log_every=config.log_every,
-        validate_every=config.validate_every,
-        checkpoint_seconds=config.checkpoint_seconds,
-        patience=config.patience,
-        keep=config.keep,
-        logger=config.logger,
-    )
-    result = trainer.run()
+    recipe = make(device)
+    names = ("log_every", "validate_every", "checkpoint_seconds", "patience", "keep", "logger")
+    options = {name: getattr(config, name) for name in names}
+    result = Trainer(recipe, out, config.seed, _identity(preset, recipe.settings), **options).run()
     if not result.finished:
-        print(f"stopped and saved in {config.out}; the same command goes on", file=sys.stderr)
+        print(f"stopped and saved in {out}; the same command goes on", file=sys.stderr)
         raise SystemExit(130)
     scores = "".join(f", {name} {score:.4g}" for name, score in result.scores.items())
-    print(f"{config.out}: trained in {sum(result.seconds.values()):.0f} s{scores}")
+    print(f"{out}: trained in {sum(result.seconds.values()):.0f} s{scores}")
 
 
 def _identity(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a resume must find unchanged."""
     return {"preset": preset, **settings}
+
+
+def _refuse_a_model(out: Path) -> None:
+    """Raise UserError where a run of several parts would be mixed with a model."""
+    found = [name for name in ("config.json", "checkpoints", "run.json") if (out / name).exists()]
+    if found:
+        raise UserError(f"{out} already holds {', '.join(found)} of one model; give another folder")
 
 
 def _check(config: Train) -> None:

@@ -13,17 +13,38 @@ from typing import Any
 
 from .errors import UserError
 
-__all__ = ["load", "names", "register"]
+__all__ = ["KINDS", "load", "names", "register"]
 
 _TARGETS: dict[str, dict[str, str]] = {
-    "models": {"lewm": "wmkit.models.lewm:LeWM", "simulator": "wmkit.models.simulator:SimulatorModel"},
+    "models": {
+        "autoregressive": "wmkit.models.autoregressive:AutoregressiveDynamics",
+        "diffusion": "wmkit.models.diffusion:DiffusionDynamics",
+        "lewm": "wmkit.models.lewm:LeWM",
+        "simulator": "wmkit.models.simulator:SimulatorModel",
+    },
+    "proposals": {
+        "diffusion-proposal": "wmkit.planners.proposals.diffusion:DiffusionProposal",
+        "regression-proposal": "wmkit.planners.proposals.regression:RegressionProposal",
+    },
+    "values": {"terminal-value": "wmkit.planners.terminal_value:TerminalValue"},
     "presets": {
+        "autoregressive-dynamics": "wmkit.models.diffusion.presets:AUTOREGRESSIVE",
+        "diffusion-dynamics": "wmkit.models.diffusion.presets:DIFFUSION",
+        "diffusion-proposal": "wmkit.planners.proposals.presets:DIFFUSION",
+        "dmpc": "wmkit.diffusion.composite:DMPC",
+        "dmpc-autoregressive-dynamics": "wmkit.models.diffusion.presets:PAPER_AUTOREGRESSIVE",
+        "dmpc-diffusion-dynamics": "wmkit.models.diffusion.presets:PAPER_DIFFUSION",
+        "dmpc-diffusion-proposal": "wmkit.planners.proposals.presets:PAPER_DIFFUSION",
+        "dmpc-paper": "wmkit.diffusion.composite:PAPER_DMPC",
+        "terminal-value": "wmkit.planners.value_training:TERMINAL_VALUE",
         "lewm": "wmkit.models.lewm.presets:LEWM",
         "lewm-tiny": "wmkit.models.lewm.presets:TINY",
         "lewm-micro": "wmkit.models.lewm.presets:MICRO",
         "lewm-rooms": "wmkit.models.lewm.presets:ROOMS",
+        "regression-proposal": "wmkit.planners.proposals.presets:REGRESSION",
     },
     "planners": {
+        "sample-score-rank": "wmkit.planners:SampleScoreRank",
         "cem": "wmkit.planners:CEM",
         "gradient": "wmkit.planners:GradientPlanner",
         "icem": "wmkit.planners:ICEM",
@@ -38,12 +59,15 @@ _TARGETS: dict[str, dict[str, str]] = {
     },
 }
 
+KINDS = tuple(_TARGETS)
+"""Kinds of plugins."""
+
 
 def register(kind: str, name: str, target: str) -> None:
     """Add a plugin.
 
     Args:
-        kind: "models", "presets", "planners" or "environments".
+        kind: one of `KINDS`.
         name: how users call it.
         target: "module:attribute".
 

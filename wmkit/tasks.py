@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import UserError
 
-__all__ = ["Column", "Expert", "StateRollout", "Task"]
+__all__ = ["Column", "Expert", "StateRollout", "Statistic", "Task"]
 
 StateRollout = Callable[[np.ndarray, np.ndarray], np.ndarray | Mapping[str, np.ndarray]]
 """A simulator: states (B, S) and environment actions (B, N, R, action_size), both float64 -> states after each action
@@ -42,6 +42,21 @@ class Column:
     unit: str
 
 
+@dataclass(frozen=True)
+class Statistic:
+    """One number that says how an episode was, beside its reward.
+
+    Attributes:
+        unit: of the number.
+        function: states (E, S + 1, state size) of E episodes -> (E,).
+        rewards: names of the rewards that it shows best, without their numbers.
+    """
+
+    unit: str
+    function: Callable[[np.ndarray], np.ndarray]
+    rewards: tuple[str, ...] = ()
+
+
 def _no_goal(states: np.ndarray, goals: np.ndarray, rule: str, strict: bool) -> np.ndarray:
     """Stand for the success rule of a task without goals; raises UserError."""
     raise UserError("this task has no goal and so no success; it is measured by its rewards")
@@ -64,7 +79,9 @@ class Task:
             it raises UserError.
         rules: names of the success rules; the first is the protocols' default. Empty for a task without goals.
         rewards: reward functions by name: (states (..., S), actions (..., action_size) or None) -> (...), for arrays
-            and tensors; the environment takes a name as its keyword `task`. Empty for a task with goals alone.
+            and tensors; the environment takes a name as its keyword `task`. Looking a name up may take a number with
+            it, "NAME=NUMBER", and raise ValueError for a bad one. Empty for a task with goals alone.
+        statistics: what an episode is told by beside its return, by name.
         qualities: named ranges of the expert's quality, from which each recorded episode draws its own; the first is
             the best. Empty where the expert knows one quality.
         state: the S numbers of the state.
@@ -80,6 +97,8 @@ class Task:
         simulator: makes the true dynamics of a scene with the given variation; None for an environment without.
         distance: (states (..., S), goals that broadcast with them, rule) -> (...), how far from success, in tolerances
             of the rule, for planning through the simulator; 0 well within half the tolerance. None where there is none.
+        invariant: names of state columns whose absolute value changes nothing, e.g. a robot's place on endless ground.
+        angles: names of state columns in radians that go round and round.
     """
 
     name: str
@@ -96,6 +115,7 @@ class Task:
     success: Callable[[np.ndarray, np.ndarray, str, bool], np.ndarray] = _no_goal
     rules: Sequence[str] = ()
     rewards: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    statistics: Mapping[str, Statistic] = field(default_factory=dict)
     qualities: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     records: str = "pixels"
     action_repeat: int = 5
@@ -109,3 +129,10 @@ class Task:
         return bool(self.rules)
 
     distance: Callable[[np.ndarray, np.ndarray, str], np.ndarray] | None = None
+    invariant: Sequence[str] = ()
+    angles: Sequence[str] = ()
+
+    def columns(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return where in the state the columns of the given names are. Raises ValueError for an unknown one."""
+        known = [column.name for column in self.state]
+        return tuple(known.index(name) for name in names)

@@ -4,8 +4,9 @@
 `rewards` the functions that can be replaced at run time, `variations` what can be made worse, and by how much.
 """
 
+from .behaviour import STATISTICS
 from .env import WalkerEnv, WalkerVectorEnv
-from .kinematics import center_of_mass_velocity, features, torso_height, torso_upright
+from .kinematics import center_of_mass_velocity, features, foot_clearance, torso_height, torso_upright
 from .model import ACTION_SIZE, SECONDS_PER_STEP, SUBSTEPS, make_model
 from .rewards import REWARDS, get_reward, register_reward, run, stand, walk
 from .simulator import WalkerSimulator
@@ -15,6 +16,7 @@ __all__ = [
     "ACTION_SIZE",
     "REWARDS",
     "SECONDS_PER_STEP",
+    "STATISTICS",
     "SUBSTEPS",
     "VARIATIONS",
     "Variation",
@@ -23,6 +25,7 @@ __all__ = [
     "WalkerVectorEnv",
     "center_of_mass_velocity",
     "features",
+    "foot_clearance",
     "get_reward",
     "make_model",
     "make_variation",

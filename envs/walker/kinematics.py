@@ -16,9 +16,11 @@ __all__ = [
     "STATE_SIZE",
     "body_pitches",
     "center_of_mass_velocity",
+    "foot_clearance",
     "features",
     "namespace",
     "torso_height",
+    "torso_pitch",
     "torso_upright",
 ]
 
@@ -58,6 +60,11 @@ _BELOW_LEG = (-0.25 * _LEG - 0.5 * _FOOT) / _TOTAL
 _BEFORE_FOOT = 0.06 * _FOOT / _TOTAL
 """How far a foot's part lies before its ankle, in metres."""
 
+_HIP, _KNEE, _ANKLE = 0.3, 0.45, 0.5
+"""How far each joint hangs below the one before along its body, in metres; the hip below the torso's centre."""
+_HEEL, _TOE, _SOLE = -0.04, 0.16, 0.05
+"""The ends of a foot's axis before its ankle, and the radius around it, in metres."""
+
 
 def namespace(array: Any) -> Any:
     """Return the module whose functions fit an array: torch for tensors, NumPy otherwise."""
@@ -68,6 +75,11 @@ def namespace(array: Any) -> Any:
 def torso_height(states: Any) -> Any:
     """Return the height (...) of the torso's centre over the floor, in metres."""
     return states[..., _HEIGHT] + _STANDING
+
+
+def torso_pitch(states: Any) -> Any:
+    """Return the torso's pitch (...) in radians, forward positive; it counts on after a somersault."""
+    return states[..., _PITCH]
 
 
 def torso_upright(states: Any) -> Any:
@@ -90,6 +102,19 @@ def center_of_mass_velocity(states: Any) -> Any:
         velocity = velocity + _BELOW_LEG * xp.cos(pitches[leg]) * rates[leg]
         velocity = velocity - _BEFORE_FOOT * xp.sin(pitches[foot]) * rates[foot]
     return velocity
+
+
+def foot_clearance(states: Any) -> Any:
+    """Return how far (...) the lower foot is off the floor, in metres; slightly below 0 where it presses into it."""
+    xp = namespace(states)
+    pitches, hip = _chain(states, 0), torso_height(states)
+    hip = hip - _HIP * xp.cos(pitches[0])
+    lowest = []
+    for thigh, leg, foot in ((1, 2, 3), (4, 5, 6)):
+        ankle = hip - _KNEE * xp.cos(pitches[thigh]) - _ANKLE * xp.cos(pitches[leg])
+        drop = xp.sin(pitches[foot])
+        lowest.append(ankle - xp.maximum(_HEEL * drop, _TOE * drop) - _SOLE)
+    return xp.minimum(*lowest)
 
 
 def features(states: Any) -> Any:

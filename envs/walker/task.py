@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from wmkit.tasks import Column, StateRollout, Task
 
+from .behaviour import STATISTICS
 from .env import WalkerEnv, WalkerVectorEnv
 from .expert import QUALITIES, WalkerExpert
 from .kinematics import BODIES, JOINTS, body_pitches
@@ -50,6 +51,7 @@ WALKER = Task(
     make_vector=_vector,
     expert=WalkerExpert,
     rewards=REWARDS,
+    statistics=STATISTICS,
     qualities=QUALITIES,
     records="state",
     state=(
@@ -65,4 +67,6 @@ WALKER = Task(
     max_steps=1000,
     scene=tuple(VARIATIONS),
     simulator=_simulator,
+    invariant=("rootx",),
+    angles=("rooty",),
 )

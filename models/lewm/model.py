@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from wmkit.contracts import Context, ModelSpec, Observations, Rollout
 from wmkit.errors import UserError
+from wmkit.model_folder import load_folder, save_folder
 
 from .config import LeWMConfig
-from .pretrained import load_folder, save_folder
 
 __all__ = ["LeWM"]
 
@@ -214,10 +214,10 @@ class LeWM(nn.Module):
             dtype: of the matrices on disk: float32, bfloat16 or float16.
 
         Raises:
-            UserError: see `wmkit.models.lewm.pretrained.save_folder`.
+            UserError: see `wmkit.model_folder.save_folder`.
         """
         metadata = self.metadata if metadata is None else metadata
-        save_folder(folder, self.config.to_dict(), self.state_dict(), metadata, dtype)
+        save_folder(folder, "lewm", self.config.to_dict(), self.state_dict(), metadata, dtype)
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | os.PathLike[str], device: torch.device | str = "cpu") -> Self:
@@ -231,7 +231,7 @@ class LeWM(nn.Module):
         Raises:
             UserError: there is no such model, or its files are damaged or do not fit each other.
         """
-        config, state, metadata = load_folder(folder_or_hub_id)
+        config, state, metadata = load_folder(folder_or_hub_id, "lewm")
         try:
             model = cls(LeWMConfig.from_dict(config))
             model.load_state_dict(state)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wmkit.contracts import Context, Proposal
+from wmkit.contracts import Context, ModelSpec, Proposal
+
+from .protocols import SupportsCheck
 
 __all__ = ["MixtureProposal"]
 
@@ -31,6 +33,12 @@ class MixtureProposal:
             )
         self.proposals = list(proposals)
         self.weights = [weight / sum(weights) for weight in weights]
+
+    def check(self, spec: ModelSpec) -> None:
+        """Refuse a model that one of the proposals is not for; see `SupportsCheck`."""
+        for proposal in self.proposals:
+            if isinstance(proposal, SupportsCheck):
+                proposal.check(spec)
 
     def propose(self, context: Context, n: int, horizon: int, generator: torch.Generator) -> Tensor:
         """Return n candidates (B, n, H, A), those of one proposal together."""

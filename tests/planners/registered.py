@@ -17,6 +17,7 @@ SETTINGS = {
     "mppi": {"horizon": 8, "iterations": 30, "std": 0.2},
     "predictive-sampling": {"horizon": 8, "iterations": 30, "std": (0.02, 0.5)},
     "random-shooting": {"horizon": 2, "samples": 20000},
+    "sample-score-rank": {"horizon": 2, "samples": 20000},
 }
 """Enough search to find the optimum of a small linear-quadratic problem; a new planner needs its line here."""
 

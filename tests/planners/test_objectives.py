@@ -70,3 +70,59 @@ def test_wrong_arguments_are_refused():
         GoalObjective(GOAL, "max")
     with pytest.raises(ValueError, match=r"goal has shape \(2,\)"):
         GoalObjective(GOAL[0])
+
+
+def test_a_discount_weighs_later_steps_less():
+    for reduce in ("sum", "last"):
+        reward = RewardObjective(
+            lambda speed, actions: speed[..., 0] + actions[..., 0], "speed", reduce=reduce, discount=0.5
+        )
+        parts = ROLLOUT.quantities["speed"][..., 0] + ACTIONS[..., 0]
+        by_hand = parts[..., 0] + 0.5 * parts[..., 1] if reduce == "sum" else parts[..., 1]
+        assert torch.equal(reward.cost(ROLLOUT, ACTIONS), -by_hand)
+        assert torch.equal(reward.select(torch.tensor([1])).cost(_row(1), ACTIONS[1:]), -by_hand[1:])
+    with pytest.raises(ValueError, match=r"discount is 1\.5"):
+        RewardObjective(lambda s, a: s, "speed", discount=1.5)
+
+
+def _row(first):
+    return Rollout(LATENTS[first:], quantities={"speed": LATENTS[first:, ..., 1:]})
+
+
+def _poor(speed, actions):
+    """NaN for every step of the first row, +1 elsewhere."""
+    values = torch.ones_like(speed[..., 0])
+    values[0] = float("nan")
+    return values
+
+
+def test_a_reward_that_is_never_finite_is_named():
+    with pytest.raises(ValueError, match="the function '_poor' of 'speed' gave nan for every candidate"):
+        RewardObjective(_poor, "speed").cost(ROLLOUT, ACTIONS)
+
+
+def test_a_reward_that_is_finite_for_some_candidate_of_each_row_is_the_planners_affair():
+    def one_bad(speed, actions):
+        values = torch.ones_like(speed[..., 0])
+        values[:, 0, 1] = float("nan")
+        return values
+
+    cost = RewardObjective(one_bad, "speed").cost(ROLLOUT, ACTIONS)
+    assert cost[:, 0].isnan().all()
+    assert cost[:, 1].tolist() == [-2, -2]
+
+
+def test_states_that_diverged_are_the_models_affair():
+    lost = Rollout(LATENTS, quantities={"speed": torch.full_like(LATENTS[..., 1:], float("nan"))})
+    reward = RewardObjective(lambda speed, actions: speed[..., 0], "speed")
+    assert reward.cost(lost, ACTIONS).isnan().all()
+
+
+def test_a_reward_may_give_arrays_and_must_give_numbers():
+    arrays = RewardObjective(lambda speed, actions: speed[..., 0].numpy(), "speed")
+    tensors = RewardObjective(lambda speed, actions: speed[..., 0], "speed")
+    assert torch.equal(arrays.cost(ROLLOUT, ACTIONS), tensors.cost(ROLLOUT, ACTIONS))
+    with pytest.raises(ValueError, match="gave a str; it must give numbers"):
+        RewardObjective(lambda speed, actions: "much", "speed").cost(ROLLOUT, ACTIONS)
+    with pytest.raises(ValueError, match=r"gave shape \(\); expected \(B, N, H\) = \(2, 2, 2\)"):
+        RewardObjective(lambda speed, actions: 1.0, "speed").cost(ROLLOUT, ACTIONS)

@@ -52,7 +52,7 @@ class Metadata:
         episodes: how many episodes the finished store has.
         episodes_per_shard: episodes in one file; the last may have fewer.
         seed: what all randomness derives from.
-        policy: "expert" or "random".
+        policy: "expert", "random" or "proposal".
         noise: standard deviation of the noise on the actions, as a share of half the action range.
         linger: steps recorded after success.
         max_steps: longest episode, environment steps.
@@ -65,6 +65,7 @@ class Metadata:
         wmkit: version that wrote the data.
         reward: name of the reward that was collected; empty for a task without rewards.
         quality: name of the expert's quality; empty where it knows only one.
+        proposal: SHA-256 of the weights of the proposal that acted; empty for the other policies.
         format: version of the layout.
     """
 
@@ -86,6 +87,7 @@ class Metadata:
     wmkit: str = ""
     reward: str = ""
     quality: str = ""
+    proposal: str = ""
     format: int = FORMAT
 
     def __post_init__(self) -> None:

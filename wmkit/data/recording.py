@@ -1,4 +1,4 @@
-"""Recording one episode with an expert or with smooth random actions.
+"""Recording one episode with an expert, with a trained proposal, or with smooth random actions.
 
 What is recorded depends on the task: "success" and "goal_state" where it has goals, "reward" where it has rewards, and
 the expert's "quality" where it knows several; "pixels" where they are observed.
@@ -8,13 +8,14 @@ The environment's seed, the policy's seed and the noise of an episode derive fro
 The policy "random" is a stationary first-order process, x' = 0.9 x + sqrt(1 - 0.9^2) e with e ~ N(0, 1), in units of
 half the action range and clipped to the bounds, so that an action lasts for about ten steps. The policy "expert" adds
 white noise, `noise` times half the action range, to the expert's actions and clips; recorded is what was executed.
+The policy "proposal" does the same with the actions of a trained proposal (`wmkit.data.play`).
 """
 
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +25,12 @@ from ..tasks import Task
 from .metadata import ColumnSpec, Metadata
 from .shards import Episode
 
+if TYPE_CHECKING:
+    from .play import ProposalPolicy
+
 __all__ = ["POLICIES", "Recorder", "Settings", "load_task"]
 
-POLICIES = ("expert", "random")
+POLICIES = ("expert", "random", "proposal")
 """Names of the policies."""
 
 _ATTEMPTS = 50
@@ -39,14 +43,16 @@ class Settings:
 
     Attributes:
         task: name in the registry, or "module:attribute" of a `Task`.
-        policy: "expert" or "random".
-        noise: standard deviation of the noise on the expert's actions, as a share of half the action range.
+        policy: "expert", "random" or "proposal".
+        noise: standard deviation of the noise on the expert's or proposal's actions, as a share of half the action
+            range.
         seed: what all randomness derives from.
         linger: environment steps recorded after success.
         max_steps: longest episode, environment steps; None takes the task's.
         env: keywords for the environment.
         reward: for a task with rewards: the name of the one to collect; None takes the task's first.
         quality: for a task with qualities: the name of the expert's; None takes the task's first.
+        proposal: for the policy "proposal": the folder of the proposal, or of a run that has one.
     """
 
     task: str
@@ -58,6 +64,7 @@ class Settings:
     env: Mapping[str, Any] = field(default_factory=dict)
     reward: str | None = None
     quality: str | None = None
+    proposal: str | None = None
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -65,9 +72,13 @@ class Settings:
         if not (np.isfinite(self.noise) and self.noise >= 0) or self.linger < 0 or self.seed < 0:
             raise UserError(f"noise={self.noise}, linger={self.linger} and seed={self.seed} must be at least 0")
         if self.noise and self.policy == "random":
-            raise UserError(f"noise={self.noise} goes with policy 'expert'; 'random' has noise of its own")
-        if self.quality and self.policy == "random":
-            raise UserError(f"quality={self.quality!r} goes with policy 'expert'; 'random' has none")
+            raise UserError(
+                f"noise={self.noise} goes with policy 'expert' or 'proposal'; 'random' has noise of its own"
+            )
+        if self.quality and self.policy != "expert":
+            raise UserError(f"quality={self.quality!r} goes with policy 'expert'; {self.policy!r} has none")
+        if (self.policy == "proposal") != (self.proposal is not None):
+            raise UserError("the policy 'proposal' and the folder of a proposal go together; give both or neither")
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"max_steps={self.max_steps} must be at least 1")
 
@@ -91,6 +102,7 @@ class Recorder:
         self._max_steps = settings.max_steps or self._task.max_steps
         self._low = np.asarray(self._task.action_low, np.float32)
         self._high = np.asarray(self._task.action_high, np.float32)
+        self._play = self._loaded() if settings.proposal is not None else None
         rewarded = {"task": self._reward} if self._reward else {}
         try:
             self._env = self._task.make(**({"obs_type": self._task.records} | rewarded | dict(settings.env)))
@@ -119,6 +131,7 @@ class Recorder:
             wmkit=version,
             reward=self._reward,
             quality=self._quality,
+            proposal=self._play.sha256 if self._play is not None else "",
         )
 
     def episode(self, index: int) -> Episode:
@@ -165,7 +178,7 @@ class Recorder:
         return {column.name: found[column.name] for column in self._columns}
 
     def _drawn_quality(self, random: np.random.Generator) -> float:
-        """Draw the expert's quality for one episode; 1 where it knows only one, 0 for random actions."""
+        """Draw the expert's quality for one episode; 1 where it knows only one, 0 for all other policies."""
         if not self._quality:
             return float(self._settings.policy == "expert")
         return float(random.uniform(*self._task.qualities[self._quality]))
@@ -190,10 +203,20 @@ class Recorder:
         if self._settings.policy == "random":
             smooth = _smooth_noise(len(low), random)
             return lambda state: self._clip(middle + half * smooth())
+        if self._play is not None:
+            self._play.reset(seed)
+            return self._play.act
         more = (self._reward, quality) if self._reward else ()
         expert, std = self._task.expert(seed, *more), self._settings.noise * half
         expert.reset(_state(info), _goal(info), scene)
         return lambda state: self._clip(expert.act(state) + std * random.standard_normal(len(low)))
+
+    def _loaded(self) -> "ProposalPolicy":
+        """Return the proposal's policy, with noise."""
+        from .play import ProposalPolicy, proposal_folder
+
+        std = self._settings.noise * (self._high - self._low).astype(np.float64) / 2
+        return ProposalPolicy(proposal_folder(str(self._settings.proposal)), self._task, std)
 
     def _clip(self, action: np.ndarray) -> np.ndarray:
         """Return an action as it is executed: float32, within the bounds."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["Comparison", "compare", "mcnemar", "percentiles", "wilson"]
+__all__ = ["Comparison", "bootstrap", "compare", "mcnemar", "percentiles", "wilson"]
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -35,6 +35,30 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
     low = 0.0 if successes == 0 else max(0.0, middle - half)
     high = 1.0 if successes == trials else min(1.0, middle + half)
     return low, high
+
+
+def bootstrap(
+    values: Sequence[float] | np.ndarray, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a mean.
+
+    Source: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979).
+
+    Args:
+        values: (E,), at least one.
+        confidence: in (0, 1).
+        draws: samples with replacement.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no values, or a number outside its range.
+    """
+    given = np.asarray(values, np.float64)
+    if given.ndim != 1 or not given.size or not 0.0 < confidence < 1.0 or draws < 1:
+        raise ValueError(f"bootstrap of shape {given.shape}, {confidence}, {draws}: need at least one value and draw")
+    chosen = np.random.default_rng(seed).integers(0, given.size, (draws, given.size))
+    low, high = np.quantile(given[chosen].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -13,6 +13,7 @@ from wmkit.envs.walker import (
     WalkerVectorEnv,
     center_of_mass_velocity,
     features,
+    foot_clearance,
     get_reward,
     make_model,
     register_reward,
@@ -42,11 +43,15 @@ def test_kinematics_equal_mujocos(state):
     assert center_of_mass_velocity(state) == pytest.approx(data.sensor("torso_subtreelinvel").data[0], abs=1e-9)
     assert torso_height(state) == pytest.approx(data.xpos[torso, 2], abs=1e-9)
     assert torso_upright(state) == pytest.approx(data.xmat[torso, 8], abs=1e-9)
+    feet = [MODEL.geom(f"{side}_foot").id for side in ("right", "left")]
+    sizes, tilts = MODEL.geom_size[feet], np.abs(data.geom_xmat[feet, 8])
+    lowest = (data.geom_xpos[feet, 2] - tilts * sizes[:, 1] - sizes[:, 0]).min()
+    assert foot_clearance(state) == pytest.approx(lowest, abs=1e-9)
     turns = data.xmat[1:][:, [0, 2]].ravel()
     np.testing.assert_allclose(features(state), [*turns, data.xpos[torso, 2], *data.qvel], atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["stand", "walk", "run"])
+@pytest.mark.parametrize("name", [*REWARDS, "target-height=0.6", "target-speed=-2"])
 def test_arrays_and_tensors_agree_with_any_leading_axes(name):
     states = np.random.default_rng(0).normal(size=(2, 3, 4, 18))
     rewards = REWARDS[name](states)
@@ -132,3 +137,78 @@ def test_rewards_are_registered_by_name_once():
         register_reward(name, get_reward("run"))
     with pytest.raises(ValueError, match="give a function"):
         register_reward("other", 3.0)  # pyright: ignore[reportArgumentType]
+
+
+def _at(reward, **columns):
+    """Return a reward at rest, but for the given columns of the state."""
+    state = np.zeros(18)
+    for column, value in columns.items():
+        state[{"height": 0, "pitch": 2, "speed": 10}[column]] = value
+    return float(get_reward(reward)(state))
+
+
+def test_jump_asks_for_both_feet_off_the_floor_of_an_upright_walker():
+    assert _at("jump") == pytest.approx(0.25)
+    assert _at("jump", height=0.125) == pytest.approx(0.25 + 0.75 / 2)
+    assert _at("jump", height=0.3) == _at("jump", height=0.6) == pytest.approx(1.0)
+    assert _at("jump", height=0.6, pitch=np.pi) == pytest.approx(0.0)
+    state = np.zeros(18)
+    state[[0, 3, 6]] = -0.5, np.pi, np.pi
+    assert foot_clearance(state) > 0.5
+    assert float(get_reward("jump")(state)) == 0.0
+
+
+def test_lean_back_is_best_at_its_pitch_and_on_the_circle():
+    best = _at("lean-back", pitch=-0.6)
+    assert best == pytest.approx(1.0)
+    assert _at("lean-back", pitch=-0.6 - 2 * np.pi) == pytest.approx(best)
+    assert _at("lean-back", pitch=-0.3) == pytest.approx(_at("lean-back", pitch=-0.9))
+    assert best > _at("lean-back", pitch=-0.3) > _at("lean-back") > _at("lean-back", pitch=0.3)
+
+
+@given(speed=st.floats(-3, 3))
+def test_walking_backward_is_walking_mirrored(speed):
+    assert _at("walk-backward", speed=speed) == pytest.approx(_at("walk", speed=-speed))
+
+
+@given(target=st.floats(0.3, 1.5), away=st.floats(0.01, 1.0))
+def test_target_height_is_best_at_its_height(target, away):
+    reward = f"target-height={target}"
+    assert _at(reward, height=target - 1.3) == pytest.approx(1.0)
+    above, below = _at(reward, height=target - 1.3 + away), _at(reward, height=target - 1.3 - away)
+    assert above == pytest.approx(below)
+    assert above < 1.0
+
+
+@given(target=st.floats(-5, 5), away=st.floats(0.01, 3.0))
+def test_target_speed_is_best_at_its_speed(target, away):
+    reward = f"target-speed={target}"
+    assert _at(reward, speed=target) == pytest.approx(1.0)
+    faster, slower = _at(reward, speed=target + away), _at(reward, speed=target - away)
+    assert faster == pytest.approx(slower)
+    assert 1 / 6 < faster < 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hop", "unknown walker reward 'hop'; known: walk, stand, run, jump, lean-back, walk-backward, target-height"),
+        ("hop=1", "unknown walker reward 'hop=1'; known: walk"),
+        ("walk=3", "'walk' takes no number; these do: target-height, target-speed"),
+        ("target-speed=fast", "'fast' is no number"),
+        ("target-speed=nan", "give m/s from -10 to 10"),
+        ("target-height=9", "give metres above 0, up to 2"),
+    ],
+)
+def test_bad_names_and_numbers_are_answered(name, message):
+    assert name not in REWARDS
+    with pytest.raises(ValueError, match=message):
+        get_reward(name)
+
+
+def test_the_environment_takes_a_reward_with_a_number():
+    env = WalkerVectorEnv(2, task="target-speed=0.5")
+    env.reset(seed=0)
+    _, rewards, _, _, info = env.step(np.zeros((2, 6)))
+    np.testing.assert_array_equal(rewards, get_reward("target-speed=0.5")(info["state"]))
+    assert get_reward("target-speed=0.5") is get_reward("target-speed=0.50")

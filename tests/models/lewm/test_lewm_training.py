@@ -92,7 +92,7 @@ def test_wrong_images_are_refused_before_any_training(folder):
         registry.load("presets", "lewm").recipe(folder)
 
 
-@pytest.mark.parametrize("name", registry.names("presets"))
+@pytest.mark.parametrize("name", [name for name in registry.names("presets") if name.startswith("lewm")])
 def test_every_preset_names_itself_and_plans_with_known_settings(name):
     from wmkit.scripts.assembly import resolve_planning
 

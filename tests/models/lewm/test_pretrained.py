@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from wmkit import model_folder
 from wmkit.contracts import Context
 from wmkit.errors import UserError
 from wmkit.models import LeWM
-from wmkit.models.lewm import pretrained
 
 _METADATA = {"data": {"fingerprint": "abc123"}, "training": {"steps": 7, "val_loss": 0.25}}
 
@@ -46,7 +46,7 @@ def test_folder_holds_three_files_and_the_card_the_facts(folder):
     card = (folder / "README.md").read_text()
     assert "abc123" in card
     assert "library_name: wmkit" in card
-    assert "LeWM.from_pretrained('model')" in card
+    assert "registry.load('models', 'lewm').from_pretrained('model')" in card
 
 
 def test_saving_again_keeps_metadata_and_other_files(folder, build):
@@ -92,7 +92,7 @@ def test_metadata_that_is_no_json_leaves_the_folder_as_it_was(model, folder, met
 def test_failure_while_writing_leaves_the_folder_as_it_was(model, folder, failing, monkeypatch):
     """A full disk, say, while any of the files is written aside."""
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    real = pretrained.Path.open
+    real = model_folder.Path.open
 
     def broken(self, *args, **kwargs):
         if self.name == failing:
@@ -101,7 +101,7 @@ def test_failure_while_writing_leaves_the_folder_as_it_was(model, folder, failin
 
     torch.nn.init.normal_(model.encoder.patches.weight)
     with monkeypatch.context() as patch:
-        patch.setattr(pretrained.Path, "open", broken)
+        patch.setattr(model_folder.Path, "open", broken)
         with pytest.raises(OSError, match="No space left"):
             model.save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -144,7 +144,7 @@ def test_pickles_are_never_loaded(folder, tmp_path):
     content = pickle.dumps(Bomb())
     (folder / "model.safetensors").write_bytes(content)
     document = json.loads((folder / "config.json").read_text())
-    document["sha256"] = pretrained.hashlib.sha256(content).hexdigest()
+    document["sha256"] = model_folder.hashlib.sha256(content).hexdigest()
     (folder / "config.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match="no safetensors file"):
         LeWM.from_pretrained(folder)
@@ -160,7 +160,7 @@ def _edit(folder, function) -> None:
 @pytest.mark.parametrize(
     ("edit", "text"),
     [
-        (lambda d: d.update(format="other"), "not of a LeWM"),
+        (lambda d: d.update(format="other"), "not of a lewm: its format is 'other'"),
         (lambda d: d.update(version=2), "of version 2; this wmkit reads version 1"),
         (lambda d: d.pop("sha256"), "lacks 'sha256'"),
         (lambda d: d["config"].update(extra=1), "unknown LeWM option extra"),
@@ -199,7 +199,7 @@ def test_file_in_place_of_the_folder_is_refused(model, tmp_path):
 
 
 def test_packaged_models_load_by_name(folder, monkeypatch):
-    monkeypatch.setattr(pretrained, "_PACKAGE_FOLDER", folder.parent)
+    monkeypatch.setattr(model_folder, "files", lambda _: folder.parent)
     assert LeWM.from_pretrained("pretrained:model").metadata == _METADATA
 
 
@@ -234,6 +234,6 @@ def test_weights_saved_elsewhere_with_extra_tensors_are_refused(folder):
     state = load_file(folder / "model.safetensors") | {"extra": torch.zeros(1)}
     save_file(state, folder / "model.safetensors")
     content = (folder / "model.safetensors").read_bytes()
-    _edit(folder, lambda d: d.update(sha256=pretrained.hashlib.sha256(content).hexdigest()))
+    _edit(folder, lambda d: d.update(sha256=model_folder.hashlib.sha256(content).hexdigest()))
     with pytest.raises(UserError, match=r'Unexpected key.*"extra"'):
         LeWM.from_pretrained(folder)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from wmkit.errors import UserError
-from wmkit.evaluation.statistics import compare, mcnemar, percentiles, wilson
+from wmkit.evaluation.statistics import bootstrap, compare, mcnemar, percentiles, wilson
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
@@ -54,3 +54,20 @@ def test_percentiles():
     assert found["count"] == 101
     with pytest.raises(ValueError, match="warm-up"):
         percentiles([])
+
+
+def test_bootstrap_equals_scipy():
+    values = np.random.default_rng(3).exponential(size=20)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", random_state=0)
+    expected = (theirs.confidence_interval.low, theirs.confidence_interval.high)
+    assert bootstrap(values, draws=20_000) == pytest.approx(expected, rel=0.02)
+    assert bootstrap(values) == bootstrap(values)
+    low, high = bootstrap(values, 0.5)
+    assert bootstrap(values)[0] < low < values.mean() < high < bootstrap(values)[1]
+    assert bootstrap([2.0]) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("arguments", [([],), ([[1.0]],), ([1.0], 1.0), ([1.0], 0.9, 0)])
+def test_bootstrap_refuses_what_cannot_be_drawn(arguments):
+    with pytest.raises(ValueError, match="bootstrap"):
+        bootstrap(*arguments)

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from wmkit.errors import UserError
+from . import registry
+from .errors import UserError
 
-__all__ = ["load_folder", "resolve", "save_folder"]
+__all__ = ["kind_of", "load_folder", "resolve", "save_folder"]
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
-_FORMAT, _VERSION = "wmkit.lewm", 1
+_VERSION = 1
 _PACKAGED = "pretrained:"
-_PACKAGE_FOLDER = Path(__file__).resolve().parent.parent / "pretrained"
+_MODELS = "wmkit.models.pretrained"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def save_folder(
     folder: str | os.PathLike[str],
+    kind: str,
     config: Mapping[str, Any],
     state: Mapping[str, Tensor],
     metadata: Mapping[str, Any] | None = None,
@@ -40,6 +43,7 @@ def save_folder(
 
     Args:
         folder: where to; other files in it stay.
+        kind: registered name of what is saved, e.g. "lewm".
         config: plain JSON values.
         state: tensors by name.
         metadata: plain JSON values, e.g. "data" with its fingerprint and "training" with a summary; shown in the card.
@@ -57,7 +61,7 @@ def save_folder(
     stored = {name: _stored(tensor, dtype) for name, tensor in state.items()}
     weights = save(stored, metadata={"format": "pt"})
     document = {
-        "format": _FORMAT,
+        "format": f"wmkit.{kind}",
         "version": _VERSION,
         "config": dict(config),
         "metadata": dict(metadata or {}),
@@ -70,8 +74,12 @@ def save_folder(
     _write(folder, {_WEIGHTS: weights, _CARD: _card(folder.name, document, stored).encode(), _CONFIG: text.encode()})
 
 
-def load_folder(name: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+def load_folder(name: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
     """Read configuration, tensors by name, and metadata of a model folder; see `resolve` for the names.
+
+    Args:
+        name: of the folder.
+        kind: what must be in it, e.g. "lewm".
 
     Raises:
         UserError: there is no such model, a file is missing or damaged, or it is of another kind or a newer version.
@@ -84,7 +92,7 @@ def load_folder(name: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
         raise UserError(f"{folder} is no model folder: {Path(error.filename).name} is missing") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} cannot be read ({_line(error)}); save or download the model again") from None
-    _check_document(folder / _CONFIG, document)
+    _check_document(folder / _CONFIG, document, kind)
     if hashlib.sha256(weights).hexdigest() != document["sha256"]:
         raise UserError(
             f"{folder / _WEIGHTS} is damaged: its SHA-256 is not that of {_CONFIG}; save or download the model again"
@@ -94,6 +102,18 @@ def load_folder(name: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{folder / _WEIGHTS} is no safetensors file ({_line(error)})") from None
     return document["config"], state, document["metadata"]
+
+
+def kind_of(folder: Path) -> str:
+    """Return the registered name of what a model folder holds, e.g. "lewm".
+
+    Raises:
+        UserError: it has no configuration that says so.
+    """
+    try:
+        return str(json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["format"]).removeprefix("wmkit.")
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder} is no model folder: it has no {_CONFIG} that names a format") from None
 
 
 def resolve(name: str | os.PathLike[str]) -> Path:
@@ -118,10 +138,11 @@ def resolve(name: str | os.PathLike[str]) -> Path:
 
 def _packaged(name: str) -> Path:
     """Return the folder of a model that ships with wmkit."""
-    known = sorted(path.parent.name for path in _PACKAGE_FOLDER.glob(f"*/{_CONFIG}"))
+    folder = Path(str(files(_MODELS)))
+    known = sorted(path.parent.name for path in folder.glob(f"*/{_CONFIG}"))
     if name not in known:
         raise UserError(f"no model {_PACKAGED}{name} ships with wmkit; known: {', '.join(known) or 'none'}")
-    return _PACKAGE_FOLDER / name
+    return folder / name
 
 
 def _download(name: str) -> Path:
@@ -134,14 +155,15 @@ def _download(name: str) -> Path:
         raise UserError(f"no folder {name}, and the Hugging Face hub gave none: {_line(error)}") from None
 
 
-def _check_document(path: Path, document: Any) -> None:
+def _check_document(path: Path, document: Any, kind: str) -> None:
     """Refuse a configuration file of another kind, of a newer version, or without a part."""
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        raise UserError(f"{path} is not of a LeWM: it lacks format {_FORMAT!r}")
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != f"wmkit.{kind}":
+        raise UserError(f"{path} is not of a {kind}: its format is {found!r}, not {f'wmkit.{kind}'!r}")
     if document.get("version") != _VERSION:
         raise UserError(f"{path} is of version {document.get('version')!r}; this wmkit reads version {_VERSION}")
-    for key, kind in (("config", dict), ("metadata", dict), ("sha256", str)):
-        if not isinstance(document.get(key), kind):
+    for key, form in (("config", dict), ("metadata", dict), ("sha256", str)):
+        if not isinstance(document.get(key), form):
             raise UserError(f"{path} lacks {key!r}; save or download the model again")
 
 
@@ -174,17 +196,23 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
 def _card(name: str, document: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     """Return the model card."""
     config, metadata = document["config"], document["metadata"]
+    kind = document["format"].removeprefix("wmkit.")
     numbers = sum(tensor.numel() for tensor in state.values())
     lines = [
-        "---\nlibrary_name: wmkit\ntags:\n- world-model\n- robotics\n- jepa\n---",
+        "---\nlibrary_name: wmkit\ntags:\n- world-model\n- robotics\n---",
         f"# {name}\n",
-        f"A LeWM world model of wmkit: {numbers / 1e6:.2f} M numbers, {config.get('image_size')}-pixel images, "
-        f"latents of {config.get('latent_size')}, {config.get('action_repeat')} environment steps per model step.\n",
-        f"```python\nfrom wmkit.models import LeWM\n\nmodel = LeWM.from_pretrained({name!r})\n```\n",
+        f"A {kind} of wmkit with {numbers / 1e6:.2f} M numbers.\n",
+        f"```python\nfrom wmkit import registry\n\n{_example(kind, name)}\n```\n",
     ]
     for title, value in {**metadata, "configuration": config}.items():
         lines.append(f"## {title.capitalize()}\n\n```json\n{json.dumps(value, indent=2)}\n```\n")
     return "\n".join(lines)
+
+
+def _example(kind: str, name: str) -> str:
+    """Return the line that loads it."""
+    plural = next((plural for plural in registry.KINDS if kind in registry.names(plural)), "models")
+    return f"part = registry.load({plural!r}, {kind!r}).from_pretrained({name!r})"
 
 
 def _line(error: BaseException) -> str:

@@ -1,0 +1,1 @@
+"""Diffusion over sequences of actions and latents, shared by dynamics and proposals."""
