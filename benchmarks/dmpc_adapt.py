@@ -17,9 +17,10 @@ are not run again.
 """
 
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,7 +43,10 @@ from dmpc_open_loop import held_out, measure
 
 from wmkit.diffusion.adapt import AdaptSettings, adapt
 
-_STEPS = (1, 8, 32)
+_PART = {"diffusion": "dynamics", "autoregressive": "autoregressive"}
+"""Dynamics -> part of a run."""
+
+_STEPS = (1, 4, 16)
 """Steps ahead of the open-loop errors on play data that stand beside the returns."""
 
 
@@ -66,6 +70,8 @@ class Args:
     """Kinds of cells."""
     train: tuple[str, ...] = ()
     """Changes to every preset, each name=value."""
+    dynamics: Literal["diffusion", "autoregressive"] = "diffusion"
+    """Which dynamics is planned through and adapted."""
     adapt_steps: int = 600
     """Optimiser steps of the fine-tuning."""
     adapt_lr: float = 3e-4
@@ -83,9 +89,17 @@ class Args:
 def run_folder(args: Args, seed: int) -> Path:
     """Return the run of the unchanged robot, trained if need be."""
     folder = args.runs / args.data.name / f"seed{seed}"
-    for name in ("dynamics", "proposal"):
-        train_part(PARTS[name], args.data, folder / name, seed, args.train)
-    return folder
+    name = _PART[args.dynamics]
+    for part in (name, "proposal"):
+        train_part(PARTS[part], args.data, folder / part, seed, args.train)
+    if name == "dynamics":
+        return folder
+    run = folder.with_name(f"{folder.name}_{name}")
+    with in_turn(run):
+        for part, source in (("dynamics", name), ("proposal", "proposal")):
+            if not (run / part).exists():
+                shutil.copytree(folder / source, run / part)
+    return run
 
 
 def dynamics_folder(args: Args, kind: str, episodes: int, seed: int) -> Path:
@@ -93,9 +107,9 @@ def dynamics_folder(args: Args, kind: str, episodes: int, seed: int) -> Path:
     run = run_folder(args, seed)
     if kind in ("nominal", "unadapted"):
         return run / "dynamics"
-    folder = args.runs / f"{args.data.name}-{args.play.name}" / f"seed{seed}" / f"{kind}{episodes}"
+    folder = args.runs / f"{args.data.name}-{args.play.name}" / f"seed{seed}" / f"{args.dynamics}_{kind}{episodes}"
     if kind == "scratch":
-        return train_part(PARTS["dynamics"], args.play, folder, seed, (*args.train, f"episodes={episodes}"))
+        return train_part(PARTS[_PART[args.dynamics]], args.play, folder, seed, (*args.train, f"episodes={episodes}"))
     settings = AdaptSettings(episodes=episodes, steps=args.adapt_steps, lr=args.adapt_lr, seed=seed)
     with in_turn(folder):
         if not (folder / "dynamics" / "config.json").exists():

@@ -199,8 +199,8 @@ class Planning:
 
     Attributes:
         samples: candidates of a plan.
-        horizon: control steps of a plan.
-        execute: control steps of a plan that are executed before planning anew.
+        horizon: model steps of a plan, two control steps each.
+        execute: model steps of a plan that are executed before planning anew.
         proposal_steps: denoising steps of the proposal; None leaves the trained part's own.
         dynamics_steps: denoising steps of the dynamics; None leaves the trained part's own.
         warm_start: what becomes of the last plan: none, shift or renoise.
@@ -208,10 +208,10 @@ class Planning:
     """
 
     samples: int = 64
-    horizon: int = 32
-    execute: int = 4
-    proposal_steps: int | None = None
-    dynamics_steps: int | None = None
+    horizon: int = 16
+    execute: int = 1
+    proposal_steps: int | None = 3
+    dynamics_steps: int | None = 2
     warm_start: WarmStart = "renoise"
     bfloat16: bool = False
 

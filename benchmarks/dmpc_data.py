@@ -72,7 +72,7 @@ class Args:
     """Windows of an optimiser step."""
     train: tuple[str, ...] = ()
     """More changes to every preset, each name=value."""
-    steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    steps: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Steps ahead."""
     draws: int = 8
     """Of each window, for the energy score."""

@@ -57,7 +57,7 @@ class Args:
     """Parts to measure."""
     train: tuple[str, ...] = ()
     """Changes to every preset, each name=value."""
-    steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    steps: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Steps ahead."""
     draws: int = 16
     """Of each window, for the energy score."""

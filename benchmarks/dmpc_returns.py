@@ -39,11 +39,13 @@ from wmkit.contracts import Planner, WorldModel
 from wmkit.data.episodes import EpisodeStore
 from wmkit.data.recording import load_task
 from wmkit.evaluation.agents import Agent, HoldAgent, RandomAgent
-from wmkit.planners import CEM, GaussianProposal, ProposalPlanner, RandomShooting
+from wmkit.planners import CEM, MPPI, GaussianProposal, ProposalPlanner, RandomShooting
 from wmkit.planners.proposals import SteppedProposal
 from wmkit.tasks import Task
 
 _ONE_STEP = "one-step proposal"
+_MPPI: dict[str, Any] = {"horizon": 10, "knots": 5, "std": 0.8, "temperature": 0.1}
+"""Settings of MPPI, those of the expert that recorded the data: half a second ahead."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ class Parts:
         return self.part("autoregressive", PARTS["autoregressive"])
 
     @cached_property
+    def causal(self) -> Any:
+        """The diffusion dynamics with causal attention."""
+        return self.part("dynamics_causal", PARTS["dynamics"], ("causal=true",))
+
+    @cached_property
     def proposal(self) -> Any:
         """The diffusion proposal."""
         return self.part("proposal", PARTS["proposal"])
@@ -145,6 +152,14 @@ def cem(parts: Parts) -> Planner:
     return CEM(parts.autoregressive, iterations=args.iterations, elites=args.elites, **search(parts))
 
 
+def mppi(parts: Parts, proposal: Any = None, share: float = 0.0) -> Planner:
+    """Return MPPI on the autoregressive dynamics, a share of its candidates drawn by a proposal."""
+    settings = search(parts) | {"horizon": _MPPI["horizon"], "noise_knots": _MPPI["knots"]}
+    proposal = with_steps(proposal, parts.args.planning.proposal_steps)
+    more: dict[str, Any] = {"proposal": proposal, "proposal_share": share, **settings}
+    return MPPI(parts.autoregressive, iterations=1, std=_MPPI["std"], temperature=_MPPI["temperature"], **more)
+
+
 def search(parts: Parts) -> dict[str, Any]:
     """Return the settings of planners that search by themselves."""
     planning = parts.args.planning
@@ -166,8 +181,11 @@ PLANNERS: dict[str, Callable[[Parts], Planner]] = {
     "behaviour cloning": lambda p: alone(p, p.autoregressive, p.regression),
     "random shooting, autoregressive": shooting,
     "CEM, autoregressive": cem,
+    "MPPI, autoregressive": mppi,
+    "MPPI, autoregressive, half diffusion proposal": lambda p: mppi(p, p.proposal, 0.5),
     "D-MPC": lambda p: ranked(p, p.dynamics, p.proposal),
     "D-MPC, autoregressive dynamics": lambda p: ranked(p, p.autoregressive, p.proposal),
+    "D-MPC, causal diffusion dynamics": lambda p: ranked(p, p.causal, p.proposal),
     "D-MPC, one-step proposal": lambda p: ranked(p, p.dynamics, stepped(p)),
     "D-MPC, one-step proposal, autoregressive dynamics": lambda p: ranked(p, p.autoregressive, stepped(p)),
     "D-MPC, Gaussian proposal": lambda p: ranked(p, p.dynamics, gaussian(p)),

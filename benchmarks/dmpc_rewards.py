@@ -11,7 +11,7 @@ Finished cells are in the JSON file and are not run again.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,6 +54,8 @@ class Args:
     """Training seeds."""
     train: tuple[str, ...] = ()
     """Changes to every preset, each name=value."""
+    dynamics: Literal["dynamics", "autoregressive"] = "dynamics"
+    """Part to plan through: the diffusion dynamics, or the autoregressive ones."""
     planning: Planning = field(default_factory=Planning)
     """How plans are made."""
     episodes: int = 20
@@ -79,7 +81,7 @@ def cell_of(args: Args, reward: str, seed: int) -> dict[str, Any]:
     folder = args.runs / args.data.name / f"seed{seed}"
     model, proposal = (
         load_part(train_part(PARTS[name], args.data, folder / name, seed, args.train))
-        for name in ("dynamics", "proposal")
+        for name in (args.dynamics, "proposal")
     )
     agent = args.planning.agent(args.planning.ranked(model, proposal, seed), reward)
     played = play(agent, reward, args.episodes, args.steps, seed)

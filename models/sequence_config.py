@@ -10,7 +10,7 @@ from wmkit.errors import UserError
 
 __all__ = ["SequenceConfig"]
 
-_NETWORK = {"width": 96, "depth": 3, "heads": 4, "mlp_size": 256, "patch": 1, "dropout": 0.0}
+_NETWORK = {"width": 96, "depth": 3, "heads": 4, "mlp_size": 256, "patch": 1, "dropout": 0.0, "causal": False}
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SequenceConfig:
         action_repeat: environment steps per model step.
         seconds_per_step: seconds of one model step.
         state_key: observation key of the state where there is no encoder.
-        network: width, depth, heads, mlp_size, patch and dropout; what is left out is as in `network_options`.
+        network: width, depth, heads, mlp_size, patch, dropout and causal; what is left out is as in `network_options`.
         diffusion: the diffusion process; None for models that have none.
         sampling: how to sample after training; None takes ten steps of a sampler that fits `diffusion`.
         task: name of the task that the data is of, "" for none.

@@ -73,6 +73,7 @@ class SamplingPlanner(ABC, Generic[State]):
             max_rate: largest change of an action, environment units per second, one number or one for each; it counts
                 from `Context.last_action` where the context has one.
             proposal: its first candidate is where the search starts; a warm start then becomes one more candidate.
+                Where its attribute `centred` is False, candidates are draws, and a warm start is where it starts.
             proposal_share: fraction of the first iteration's candidates that the proposal draws, in [0, 1).
             decay: each iteration has this factor fewer candidates than the one before, with the same sum.
             certainty: lets rows stop once their first action has settled; None never.
@@ -262,7 +263,8 @@ class SamplingPlanner(ABC, Generic[State]):
             drawn = self.proposal.propose(context, 1 + int(self.proposal_share * samples), horizon, generator)
             found += [drawn[:, :1], drawn[:, 1:]]
         if warm_start is not None:
-            found.insert(1, fitted(warm_start, horizon).unsqueeze(1))
+            centred = getattr(self.proposal, "centred", True)
+            found.insert(int(centred), fitted(warm_start, horizon).unsqueeze(1))
         if not found:
             shape = (context.batch, 1, horizon, self._model.spec.block_size)
             return torch.zeros(shape, dtype=dtype, device=context.latents.device)

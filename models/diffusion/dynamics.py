@@ -164,6 +164,6 @@ class _SharedContext:
         steps = self._given + linear(noisy.view(b, n, patches, -1), self._entry)
         tokens = torch.cat([self._first, steps], dim=2).flatten(1, 2)
         for block in network.blocks:
-            tokens = FoldedBlock(cast("Block", block), modulation, self._dtype)(tokens, 1 + patches)
+            tokens = FoldedBlock(cast("Block", block), modulation, self._dtype)(tokens, 1 + patches, network.causal)
         kept = tokens.view(b, n, 1 + patches, -1)[:, :, 1:]
         return network.exit(network.norm(kept)).reshape(noisy.shape)

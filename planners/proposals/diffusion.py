@@ -37,6 +37,9 @@ class DiffusionProposal(LearnedProposal):
 
     kind: ClassVar[str] = "diffusion-proposal"
 
+    centred = False
+    """Whether the first candidate is the plan to expect; here it is a draw like the others."""
+
     def __init__(self, config: ProposalConfig, sampling: Sampling | None = None) -> None:
         """Create a proposal without statistics.
 

@@ -12,6 +12,7 @@ from wmkit.contracts import Context
 from wmkit.data.latents import SequenceBatch
 from wmkit.diffusion.process import DiffusionConfig, Sampling
 from wmkit.errors import UserError
+from wmkit.linear_model import LinearModel
 from wmkit.planners import (
     CEM,
     MPPI,
@@ -297,3 +298,30 @@ def test_mistakes_are_named():
 def test_importing_the_planners_leaves_diffusers_alone():
     code = "import sys, wmkit.planners; sys.exit('diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class _OnePlan:
+    """A proposal that offers one plan, as a centre or as a draw."""
+
+    def __init__(self, centred: bool) -> None:
+        self.centred = centred
+
+    def propose(self, context: Context, n: int, horizon: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.full((context.batch, n, horizon, 1), 0.5)
+
+
+@pytest.mark.parametrize(("centred", "start"), [(True, 0.5), (False, -0.25)])
+def test_draws_are_candidates_and_no_place_to_start_from(centred, start):
+    seen = []
+
+    class Watching(MPPI):
+        def start(self, problem):
+            seen.append(problem.initial.flatten()[0].item())
+            return super().start(problem)
+
+    model = LinearModel(torch.eye(1), torch.eye(1))
+    planner = Watching(model, horizon=2, samples=4, iterations=1, proposal=_OnePlan(centred), proposal_share=0.5)
+    context = Context(torch.zeros(1, 1, 1), torch.zeros(1, 0, 1))
+    planner.plan(context, GoalObjective(torch.zeros(1, 1)), warm_start=torch.full((1, 2, 1), -0.25))
+    assert seen == [start]
+    assert not DiffusionProposal.centred

@@ -75,7 +75,7 @@ class Block(nn.Module):
 class SequenceDenoiser(nn.Module):
     """Predicts what a noisy sequence was before the noise, from the context and from conditions of each step.
 
-    `patch` steps side by side make one token; one more token holds the context. All tokens see all others.
+    `patch` steps side by side make one token; one more token holds the context. All see all others, unless causal.
 
     Args:
         target_size: S, numbers of each step that are denoised.
@@ -88,6 +88,7 @@ class SequenceDenoiser(nn.Module):
         heads: attention heads.
         mlp_size: hidden size of the blocks' MLPs.
         dropout: in training alone.
+        causal: tokens see themselves and those before them, the context first, instead of all.
 
     Raises:
         ValueError: the horizon is no multiple of the patch, or the width none of the heads.
@@ -105,11 +106,12 @@ class SequenceDenoiser(nn.Module):
         heads: int = 4,
         mlp_size: int = 256,
         dropout: float = 0.0,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         if horizon % patch or width % heads:
             raise ValueError(f"horizon {horizon} must be a multiple of patch {patch}, width {width} of heads {heads}")
-        self.patch, self.target_size = patch, target_size
+        self.patch, self.target_size, self.causal = patch, target_size, causal
         self.entry = nn.Linear(patch * (target_size + condition_size), width)
         self.context_entry = nn.Sequential(nn.Linear(context_size, width), nn.GELU(), nn.Linear(width, width))
         self.level_entry = nn.Sequential(nn.Linear(2 * _LEVEL_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
@@ -135,7 +137,7 @@ class SequenceDenoiser(nn.Module):
         steps = self.entry(given.reshape(m, h // self.patch, -1))
         tokens = torch.cat([seen[:, None], steps], dim=1) + self.positions[: 1 + h // self.patch]
         for block in self.blocks:
-            tokens, _ = block(tokens, modulation)
+            tokens, _ = block(tokens, modulation, self.causal)
         return self.exit(self.norm(tokens[:, 1:])).reshape(m, h, self.target_size)
 
 

@@ -27,10 +27,10 @@ __all__ = ["PAPER_NETWORK", "SequencePreset", "SequenceRecipe"]
 PAPER_NETWORK = {"width": 256, "depth": 5, "heads": 8, "mlp_size": 2048}
 """Size of the networks of D-MPC (arXiv 2410.05364)."""
 
-_STATE_HORIZON, _LATENT_HORIZON = 32, 5
+_STATE_HORIZON, _LATENT_HORIZON = 16, 5
 _FEWEST_TOKENS = 4
 _FIT_WINDOWS = 4096
-_EXECUTED_SHARE = 8
+_EXECUTED_SHARE = 16
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SequenceRecipe:
 class SequencePreset(SequenceSettings):
     """Everything that a training run needs beside the data; a family defines `_build`.
 
-    What is None follows from the data: 32 steps of states or 5 of an encoder's latents, tokens of up to 8 steps, and
+    What is None follows from the data: 16 steps of states or 5 of an encoder's latents, tokens of up to 8 steps, and
     goals where the task has them.
 
     Attributes:
@@ -71,7 +71,7 @@ class SequencePreset(SequenceSettings):
         dropout: in training alone.
         diffusion: the diffusion process; None for families without one.
         samples: candidates of a plan.
-        execute: model steps executed before planning anew; None takes an eighth of the horizon.
+        execute: model steps executed before planning anew; None takes a sixteenth of the horizon, at least one.
     """
 
     patches: ClassVar[tuple[int, ...]] = (8, 4, 2, 1)

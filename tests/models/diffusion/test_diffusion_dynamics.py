@@ -96,3 +96,15 @@ def test_it_learns_a_linear_system(config, trained, process, sampling):
     made = config(angles=(), sampling=sampling)
     object.__setattr__(made, "diffusion", process)
     assert trained(DiffusionDynamics(made), 250) < 0.15
+
+
+@pytest.mark.parametrize(("causal", "count"), [(True, 1), (True, 9), (False, 9)])
+def test_causal_attention_hides_later_actions(config, ready, situation, causal, count):
+    model = ready(DiffusionDynamics(config({"causal": causal})))
+    context, actions = situation(2, count, 8)
+    changed = actions.clone()
+    changed[:, :, 4:] = -changed[:, :, 4:]
+    before, after = (_rolled(model, (context, a)).latents for a in (actions, changed))
+    same = torch.allclose(before[:, :, :4], after[:, :, :4], rtol=1e-4, atol=1e-5)
+    assert same == causal
+    assert not torch.allclose(before[:, :, 4:], after[:, :, 4:], rtol=1e-4, atol=1e-5)

@@ -87,9 +87,9 @@ def test_columns_come_from_the_task(data):
 def test_the_horizon_follows_from_what_is_predicted():
     preset = registry.load("presets", "diffusion-dynamics")
     states, latents = preset._resolved(None), preset._resolved(SimpleNamespace())
-    assert (states.horizon, states.patch, states.execute) == (32, 8, 4)
+    assert (states.horizon, states.patch, states.execute) == (16, 2, 1)
     assert (latents.horizon, latents.patch, latents.execute) == (5, 1, 1)
-    assert replace(preset, horizon=16)._resolved(None).patch == 4
+    assert replace(preset, horizon=5)._resolved(None).patch == 1
 
 
 def test_goals_are_shown_to_proposals_of_tasks_with_goals(data, monkeypatch):
