@@ -83,13 +83,14 @@ def build(args: Args, task: Task) -> Parts:
         found = load_run(args.run)
         return Parts(found.dynamics, _fitted(AutoregressiveDynamics(matched(found.dynamics.config))), found.proposal)
     torch.manual_seed(0)
-    sizes = registry.load("presets", "diffusion-dynamics")
-    horizon, patch = 32, 8
-    block = len(task.action_low)
+    dynamics, proposal = (
+        registry.load("presets", f"diffusion-{name}")._resolved(None) for name in ("dynamics", "proposal")
+    )
+    block = len(task.action_low) * task.action_repeat
     features = FeatureConfig(
         len(task.state),
         block,
-        horizon=horizon,
+        horizon=dynamics.horizon,
         invariant=task.columns(task.invariant),
         angles=task.columns(task.angles),
     )
@@ -97,16 +98,15 @@ def build(args: Args, task: Task) -> Parts:
         "features": features,
         "action_low": tuple(task.action_low),
         "action_high": tuple(task.action_high),
-        "action_repeat": 1,
-        "seconds_per_step": 0.025,
-        "network": {name: getattr(sizes, name) for name in ("width", "depth", "heads", "mlp_size")} | {"patch": patch},
+        "action_repeat": task.action_repeat,
+        "seconds_per_step": task.seconds_per_step * task.action_repeat,
         "diffusion": DiffusionConfig(),
     }
-    config = SequenceConfig(**common, task=task.name)
+    config = SequenceConfig(**common, network=dynamics._network(), task=task.name)
     made = (
         DiffusionDynamics(config),
         AutoregressiveDynamics(matched(config)),
-        DiffusionProposal(ProposalConfig(**common)),
+        DiffusionProposal(ProposalConfig(**common, network=proposal._network())),
     )
     return Parts(*map(_fitted, made))
 

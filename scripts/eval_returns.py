@@ -23,7 +23,7 @@ __all__ = ["MeasuredReturns", "measure", "run"]
 
 _EPISODES = 20
 _WARM_UP = 2
-_DEFAULTS = {"planner": "sample-score-rank", "samples": 64, "execute": 4}
+_DEFAULTS = {"planner": "sample-score-rank", "samples": 64, "execute": 1}
 """Planner settings where neither the dynamics' metadata nor the command line says otherwise."""
 _GOAL_OPTIONS = ("manifest", "rule", "compare", "objective", "shrink")
 
@@ -149,7 +149,7 @@ def _planning(config: "Eval", parts: Parts) -> dict[str, Any]:
     if config.proposal is None and parts.proposal_folder is not None:
         own["proposal"] = str(parts.proposal_folder)
     features = getattr(getattr(parts.dynamics, "config", None), "features", None)
-    own.setdefault("horizon", getattr(features, "horizon", 32))
+    own.setdefault("horizon", getattr(features, "horizon", 16))
     planning = resolve_planning({"planning": own}, vars(config))
     return planning | {"execute": min(planning["execute"], planning["horizon"])}
 
