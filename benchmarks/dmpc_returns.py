@@ -39,6 +39,7 @@ from wmkit.contracts import Planner, WorldModel
 from wmkit.data.episodes import EpisodeStore
 from wmkit.data.recording import load_task
 from wmkit.evaluation.agents import Agent, HoldAgent, RandomAgent
+from wmkit.models import SimulatorModel
 from wmkit.planners import CEM, MPPI, GaussianProposal, ProposalPlanner, RandomShooting
 from wmkit.planners.proposals import SteppedProposal
 from wmkit.tasks import Task
@@ -172,6 +173,11 @@ def stepped(parts: Parts) -> Any:
     return SteppedProposal(parts.one_step, parts.autoregressive)
 
 
+def simulator(parts: Parts) -> WorldModel:
+    """Return the true dynamics: what would be left to the proposal if the learned ones were right."""
+    return SimulatorModel.from_task("walker", action_repeat=parts.proposal.config.action_repeat)
+
+
 def gaussian(parts: Parts) -> Any:
     """Return independent Gaussian actions."""
     return GaussianProposal(parts.dynamics, std=1.0)
@@ -185,6 +191,7 @@ PLANNERS: dict[str, Callable[[Parts], Planner]] = {
     "MPPI, autoregressive, half diffusion proposal": lambda p: mppi(p, p.proposal, 0.5),
     "D-MPC": lambda p: ranked(p, p.dynamics, p.proposal),
     "D-MPC, autoregressive dynamics": lambda p: ranked(p, p.autoregressive, p.proposal),
+    "D-MPC, true simulator": lambda p: ranked(p, simulator(p), p.proposal),
     "D-MPC, causal diffusion dynamics": lambda p: ranked(p, p.causal, p.proposal),
     "D-MPC, one-step proposal": lambda p: ranked(p, p.dynamics, stepped(p)),
     "D-MPC, one-step proposal, autoregressive dynamics": lambda p: ranked(p, p.autoregressive, stepped(p)),

@@ -57,8 +57,10 @@ class SequenceDynamics(nn.Module):
         config: what was built.
         features: statistics and scaling; `features.fit` before training.
         metadata: plain JSON values about training and data, kept in the model folder.
-        shared_noise: whether all candidates of all rows begin from the same random numbers, so that they are compared
-            under the same luck and the same candidate comes out the same in any batch; else each has its own.
+        shared_noise: whether all candidates of all rows of one `rollout` begin from the same random numbers, so that
+            they are compared under the same luck, and with a deterministic sampler the same candidate comes out the
+            same in any batch; else each has its own. Another call draws anew from its generator, and what a stochastic
+            sampler ("ddpm", or "ddim" with eta) adds on the way is each candidate's own in either case.
         rollout_dtype: of the matrix products in rollouts of many candidates; None takes that of the weights.
             torch.bfloat16 is faster on hardware that has it, at about two digits.
         decode: `SupportsDecode.decode`; absent with an encoder that has none.

@@ -155,14 +155,14 @@ class DecodedObjective(Term):
         """Return the function's value (B, N), reduced over H.
 
         Raises:
-            ValueError: nobody knows the quantity, or the function returns another shape, something that is no number,
-                or nothing finite for any candidate of a row whose states are finite.
+            ValueError: nobody knows the quantity, or the function fails, or returns another shape, something that is
+                no number, or nothing finite for any candidate of a row whose states are finite.
         """
         values = self._values(rollout)
         arguments = [values, actions]
         if self.targets is not None:
             arguments.append(self.targets[:, None, None])
-        steps = self._numbers(self.function(*arguments), values, tuple(actions.shape[:3]))
+        steps = self._numbers(self._call(*arguments), values, tuple(actions.shape[:3]))
         if self.discount < 1 and self.reduce != "last":
             steps = steps * self.discount ** torch.arange(steps.shape[-1], device=steps.device)
         costs = _reduced(steps, self.reduce)
@@ -182,6 +182,14 @@ class DecodedObjective(Term):
         """The function as messages name it."""
         function = getattr(self.function, "__name__", type(self.function).__name__)
         return f"the function {function!r} of {self.name!r}"
+
+    def _call(self, *arguments: Tensor) -> Any:
+        """Return what the function gives; its own errors become one line that names it."""
+        try:
+            return self.function(*arguments)
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise ValueError(f"{self._called} fails with {type(error).__name__}: {text}") from error
 
     def _numbers(self, given: Any, values: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return what the function gave as a tensor (B, N, H)."""

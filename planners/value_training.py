@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from wmkit import registry
 from wmkit.contracts import WorldModel
 from wmkit.data.episodes import EpisodeStore
-from wmkit.data.latents import LatentCache, check_actions
+from wmkit.data.latents import LatentCache, check_actions, chosen_episodes
 from wmkit.data.splits import load_splits
 from wmkit.diffusion.features import FeatureConfig
+from wmkit.diffusion.runs import folder_hash
 from wmkit.errors import UserError
 from wmkit.model_folder import kind_of, resolve
 from wmkit.training.optim import average, split_parameters, warmup_cosine
@@ -104,10 +105,10 @@ class ValuePreset:
         store = EpisodeStore.open(data)
         reward, name = _reward(store, preset.reward)
         preset = dataclasses.replace(preset, reward=name)
-        encoder = _encoder(preset.encoder, store)
+        encoder, encoder_hash = _encoder(preset.encoder, store)
         value = TerminalValue(_config(store, preset, encoder))
         splits = load_splits(store)
-        chosen = (splits.train[: preset.episodes], splits.validation)
+        chosen = (chosen_episodes(store, "train", preset.episodes), splits.validation)
         train, validation = (read_value_data(store, each, value.config, reward, encoder, cache) for each in chosen)
         _fit_statistics(value, train)
         value.metadata = {
@@ -115,9 +116,10 @@ class ValuePreset:
             "task": store.metadata.task,
             "reward": name,
             "data": {"fingerprint": store.fingerprint, "splits": splits.hashes},
-        }
+        } | ({"encoder": encoder_hash} if encoder_hash else {})
         stage = ValueStage(value.to(device), train, validation, preset)
-        return ValueRecipe(stage.averaged, (stage,), dataclasses.asdict(preset) | {"fingerprint": store.fingerprint})
+        settings = dataclasses.asdict(preset) | {"fingerprint": store.fingerprint, "encoder_sha256": encoder_hash}
+        return ValueRecipe(stage.averaged, (stage,), settings)
 
 
 @dataclass(frozen=True)
@@ -230,14 +232,14 @@ def _reward(store: EpisodeStore, name: str) -> tuple[Callable[..., Any], str]:
         raise UserError(str(error)) from error
 
 
-def _encoder(name: str, store: EpisodeStore) -> WorldModel | None:
-    """Return the model whose latents are valued; None for states."""
+def _encoder(name: str, store: EpisodeStore) -> tuple[WorldModel | None, str]:
+    """Return the model whose latents are valued and the hash of its folder; None and "" for states."""
     if not name:
-        return None
+        return None, ""
     folder = resolve(name)
     encoder = registry.load("models", kind_of(folder)).from_pretrained(folder)
     check_actions(store, encoder.spec)
-    return encoder
+    return encoder, folder_hash(folder)
 
 
 def _config(store: EpisodeStore, preset: ValuePreset, encoder: WorldModel | None) -> ValueConfig:

@@ -43,6 +43,9 @@ __all__ = ["Eval", "Measured", "measure", "run", "show"]
 _PAIRS = 100
 """Pairs, where the options say nothing."""
 
+_RETURNS_OPTIONS = ("reward", "variation", "dynamics_sampler", "dynamics_sampling_steps", "value_weight")
+"""Options that need an environment without goals."""
+
 
 @dataclass(frozen=True)
 class Eval:
@@ -252,8 +255,10 @@ def measure(config: Eval) -> Measured:
 
 def _for_goals(config: Eval) -> Eval:
     """Return the options with the default number of pairs; raises UserError for those that need a task of rewards."""
-    if config.reward is not None or config.variation:
-        raise UserError(f"--reward and --variation are for environments without goals, and {config.env} has goals")
+    given = [name for name in _RETURNS_OPTIONS if getattr(config, name) not in (None, ())]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"{options}: for environments without goals, and {config.env} has goals")
     return config if config.episodes is not None else replace(config, episodes=_PAIRS)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,13 +162,27 @@ def _cost(config: "Eval", parts: Parts, reward: "NamedReward") -> "tuple[Objecti
     decoder = parts.dynamics if hasattr(parts.dynamics, "decode") else None
     value, weight, notes = parts.value, _value_weight(config, parts, reward), []
     discount = value.config.discount if weight else 1.0
-    cost: Any = RewardObjective(reward.function, "state", decoder, discount=discount)
+    function = _of_last_action(reward.function, parts.dynamics.spec.action_size)
+    cost: Any = RewardObjective(function, "state", decoder, discount=discount)
     if weight:
         cost = cost + value.objective(weight)
         notes.append(f"after a plan's end the run's value of {reward.name!r} counts, weight {weight:g}")
     elif value is not None:
         notes.append(f"the run's value, of {value.config.reward!r}, is left out; plans are ranked by their reward")
     return (cost + config.action_cost * ActionCost() if config.action_cost else cost), notes
+
+
+def _of_last_action(function: "Callable[..., Any]", size: int) -> "Callable[..., Any]":
+    """Return a reward of states and blocks (..., A) that sees each block's last action (..., action_size).
+
+    It is the action that led to the state at the block's end, as in an environment and in recorded data.
+    """
+
+    @wraps(function, updated=())
+    def reward(states: Any, blocks: Any) -> Any:
+        return function(states, blocks[..., -size:])
+
+    return reward
 
 
 def _value_weight(config: "Eval", parts: Parts, reward: "NamedReward") -> float:
@@ -188,9 +203,13 @@ def _maker(config: "Eval", parts: Parts, planning: Mapping[str, Any], cost: "Obj
     """Return what makes a controller for B environments."""
     from .proposals import set_sampling
 
-    maker = controller_maker(parts.dynamics, planning, config.seed, cost)
     own = {"sampler": config.dynamics_sampler, "sampling_steps": config.dynamics_sampling_steps}
-    set_sampling(parts.dynamics, own)
+    asked = any(value is not None for value in own.values())
+    if asked and getattr(parts.dynamics, "sampling", None) is None:
+        options = "--dynamics-sampler and --dynamics-sampling-steps"
+        raise UserError(f"{options} are for diffusion dynamics, and {parts.folder}'s are not; leave them out")
+    maker = controller_maker(parts.dynamics, planning, config.seed, cost)
+    set_sampling(parts.dynamics, own, "dynamics-")
     return maker
 
 

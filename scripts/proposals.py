@@ -79,23 +79,6 @@ def load_proposal(name: str, model: "WorldModel") -> Any:
     return proposal
 
 
-def _check_fits(name: str, proposal: Any, model: "WorldModel") -> None:
-    """Raise UserError where a proposal's sizes and rates are not those of the model."""
-    config, spec = proposal.config, model.spec
-    wanted = {
-        "latent size": (config.features.latent_size, spec.latent_size),
-        "numbers in an action block": (config.features.block_size, spec.block_size),
-        "environment steps in a model step": (config.action_repeat, spec.action_repeat),
-        "seconds in a model step": (config.seconds_per_step, spec.seconds_per_step),
-    }
-    for what, (own, other) in wanted.items():
-        if abs(own - other) > 1e-9:
-            raise UserError(
-                f"--proposal {name} was trained for another model: {what} {own:g}, the model has {other:g}; "
-                "train it on this model's latents or states"
-            )
-
-
 def make_proposal(text: str, model: "WorldModel", planning: Mapping[str, Any]) -> "Proposal | None":
     """Return what draws the candidates; None for the planner's own noise.
 
@@ -131,12 +114,13 @@ def _make(name: str, model: "WorldModel", planning: Mapping[str, Any]) -> "Propo
     return proposal
 
 
-def set_sampling(part: Any, planning: Mapping[str, Any]) -> None:
+def set_sampling(part: Any, planning: Mapping[str, Any], prefix: str = "") -> None:
     """Sample a diffusion model as asked; nothing happens where nothing is asked, or there is nothing to sample.
 
     Args:
         part: a proposal or dynamics; one with `sampling` is changed.
         planning: "sampler" and "sampling_steps", None as the part was saved.
+        prefix: of the options' names in messages, such as "dynamics-".
 
     Raises:
         UserError: the sampler is unknown or does not fit, or there are more steps than the schedule has.
@@ -149,7 +133,7 @@ def set_sampling(part: Any, planning: Mapping[str, Any]) -> None:
         sampling = replace(part.sampling, **asked)
         sampling.check(part.config.diffusion)
     except ValueError as error:
-        raise UserError(f"--sampler and --sampling-steps: {error}") from error
+        raise UserError(f"--{prefix}sampler and --{prefix}sampling-steps: {error}") from error
     part.sampling = sampling
 
 

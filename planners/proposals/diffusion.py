@@ -133,6 +133,12 @@ class DiffusionProposal(LearnedProposal):
         actions, latents = (part[:, :horizon].unflatten(0, (context.batch, n)) for part in parts)
         return actions, latents
 
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the least and greatest values (S,) of normalised sequences: the actions' bounds; latents have none."""
+        free = self.low.new_full((self.network.target_size - len(self.low),), torch.inf)
+        low, high = self.features.scale_actions(self.low), self.features.scale_actions(self.high)
+        return torch.cat([low, -free]), torch.cat([high, free])
+
     def with_prefix(self, actions: Tensor) -> Self:
         """Return a copy, with the same weights, whose candidates begin with given actions.
 
@@ -144,18 +150,21 @@ class DiffusionProposal(LearnedProposal):
         """
         return self._pinned(self._pins.with_prefix(actions, self.config.features))
 
-    def with_waypoints(self, waypoints: Waypoints) -> Self:
+    def with_waypoints(self, waypoints: Waypoints, repeats: int = 1) -> Self:
         """Return a copy, with the same weights, whose candidates pass through given latents; joint proposals only.
 
         Args:
             waypoints: by model step, counted from 1: values (B, W), or (W,) for all rows, and the W columns of the
                 latent that they are for; None for all D columns. Steps beyond a plan's horizon lead the plan too.
+            repeats: how often each step of the denoising is done, at least 1: the more, the further the rest of the
+                plan follows what is known, at so many times the cost. It holds for a prefix and for `inpaint_goal` too,
+                which needs no waypoints beside it: `with_waypoints({}, repeats=5)`.
 
         Raises:
-            ValueError: the proposal is not joint, or a step, a column or a shape that does not fit.
+            ValueError: the proposal is not joint; a step, a column or a shape that does not fit; or repeats below 1.
         """
         self._require_joint("with_waypoints")
-        return self._pinned(self._pins.with_waypoints(waypoints, self.config.features))
+        return self._pinned(self._pins.with_waypoints(waypoints, self.config.features, repeats))
 
     def _draw(self, view: View, n: int, horizon: int, generator: torch.Generator) -> Tensor:
         return self._actions(self._denoise(view, n, horizon, generator))[:, :horizon]
@@ -170,12 +179,13 @@ class DiffusionProposal(LearnedProposal):
         strength: float = 1.0,
         known: Known | None = None,
     ) -> Tensor:
-        """Return normalised sequences (B * n, F, S); samplers that draw noise on the way go row by row."""
+        """Return normalised sequences (B * n, F, S); what draws noise on the way goes row by row."""
         shape = (1, n, self.config.features.horizon, self.network.target_size)
         noise = draw_normal(shape, generator, self.low)[0]
         known = self._known(view, horizon) if known is None else known
         rows = view.vectors.shape[0]
-        group = n if self._sampling.sampler == "ddpm" or self._sampling.eta > 0 else rows
+        fresh = self._sampling.sampler == "ddpm" or self._sampling.eta > 0 or (known is not None and known.repeats > 1)
+        group = n if fresh else rows
         state, parts = generator.get_state(), []
         for first in range(0, rows, group):
             generator.set_state(state)
@@ -187,8 +197,8 @@ class DiffusionProposal(LearnedProposal):
                     noise.repeat(len(vectors) // n, 1, 1),
                     self._sampling,
                     generator=generator,
-                    clip=self._clip(),
-                    known=None if known is None else Known(known.values[part], known.mask[part]),
+                    clip=self.bounds(),
+                    known=None if known is None else Known(known.values[part], known.mask[part], known.repeats),
                     start=None if start is None else start[part],
                     strength=strength,
                 )
@@ -221,12 +231,6 @@ class DiffusionProposal(LearnedProposal):
     def _actions(self, drawn: Tensor) -> Tensor:
         """Return the actions (M, F, A) of normalised sequences (M, F, S), within the bounds."""
         return self.features.unscale_actions(drawn[..., : len(self.low)]).clamp(self.low, self.high)
-
-    def _clip(self) -> tuple[Tensor, Tensor]:
-        """Return the bounds (S,) of normalised sequences: those of the actions, and none for latents."""
-        free = self.low.new_full((self.network.target_size - len(self.low),), torch.inf)
-        low, high = self.features.scale_actions(self.low), self.features.scale_actions(self.high)
-        return torch.cat([low, -free]), torch.cat([high, free])
 
     def _pinned(self, pins: Pins) -> Self:
         twin = copy.copy(self)

@@ -34,6 +34,11 @@ class MixtureProposal:
         self.proposals = list(proposals)
         self.weights = [weight / sum(weights) for weight in weights]
 
+    @property
+    def centred(self) -> bool:
+        """Whether the first candidate is the plan to expect, as it is where it comes from."""
+        return getattr(self.proposals[0], "centred", True)
+
     def check(self, spec: ModelSpec) -> None:
         """Refuse a model that one of the proposals is not for; see `SupportsCheck`."""
         for proposal in self.proposals:

@@ -24,10 +24,12 @@ class Pins:
     Attributes:
         prefix: (B or 1, P, A), the first actions, environment units; None where none are known.
         waypoints: by model step, counted from 1: values (B or 1, W), and W columns of the latent.
+        repeats: see `Known.repeats`.
     """
 
     prefix: Tensor | None = None
     waypoints: Mapping[int, tuple[Tensor, tuple[int, ...]]] = field(default_factory=dict)
+    repeats: int = 1
 
     def with_prefix(self, actions: Tensor, features: FeatureConfig) -> "Pins":
         """Return the pins with other first actions (B, P, A) or (P, A).
@@ -43,12 +45,14 @@ class Pins:
             )
         return replace(self, prefix=actions)
 
-    def with_waypoints(self, waypoints: Waypoints, features: FeatureConfig) -> "Pins":
-        """Return the pins with other waypoints.
+    def with_waypoints(self, waypoints: Waypoints, features: FeatureConfig, repeats: int = 1) -> "Pins":
+        """Return the pins with other waypoints and repeats.
 
         Raises:
-            ValueError: a step, a column or a shape that does not fit.
+            ValueError: a step, a column or a shape that does not fit, or repeats below 1.
         """
+        if repeats < 1:
+            raise ValueError(f"repeats is {repeats}; give 1 or more")
         pins = {}
         for step, (values, columns) in waypoints.items():
             columns = tuple(range(features.latent_size)) if columns is None else tuple(columns)
@@ -59,7 +63,7 @@ class Pins:
                     f"of 1 to {features.horizon}, and a value for each column of 0 to {features.latent_size - 1}"
                 )
             pins[step] = (values if values.dim() == 2 else values.unsqueeze(0), columns)
-        return replace(self, waypoints=pins)
+        return replace(self, waypoints=pins, repeats=repeats)
 
     def with_latent(self, step: int, latents: Tensor) -> "Pins":
         """Return the pins with one more waypoint: latents (B, D) at a model step, counted from 1."""
@@ -92,7 +96,7 @@ class Pins:
             place = [block + column for column in picked]
             values[:, h, place] = changes / features.change_std[h, picked]
             mask[:, h, place] = True
-        return Known(values, mask)
+        return Known(values, mask, self.repeats)
 
 
 def _for_rows(values: Tensor, like: Tensor) -> Tensor:

@@ -37,6 +37,11 @@ class SteppedProposal:
         self.proposal = proposal
         self.model = model
 
+    @property
+    def centred(self) -> bool:
+        """Whether the first candidate is the plan to expect, as it is where its steps come from."""
+        return getattr(self.proposal, "centred", True)
+
     def check(self, spec: ModelSpec) -> None:
         """Refuse a model that the proposal is not for; see `SupportsCheck`."""
         if isinstance(self.proposal, SupportsCheck):

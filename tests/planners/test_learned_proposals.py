@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fork import DETOUR, config_of, diffusion_proposal, fork_data, fresh, point, regression_proposal, towards
+from fork import DETOUR, STEPS, config_of, diffusion_proposal, fork_data, fresh, point, regression_proposal, towards
 
 from wmkit.contracts import Context
 from wmkit.data.latents import SequenceBatch
@@ -129,6 +129,36 @@ def test_waypoints_are_hit_and_others_are_not():
     torch.testing.assert_close(led.propose(context, 6, 4, fresh()), actions)
 
 
+def test_with_repeats_the_rest_of_a_plan_follows_the_waypoint_further():
+    """Plans of any width go straight: half of the last step's x belongs at the second."""
+    proposal = diffusion_proposal(steps=400, joint=True, features={"goal": False})
+    context, far = Context(torch.zeros(2, 1, 2), torch.zeros(2, 0, 2)), torch.tensor([2.4])
+    moved = {}
+    for repeats in (1, 5):
+        led = proposal.with_waypoints({STEPS: (far, (0,))}, repeats=repeats)
+        _, latents = led.imagine(context, 64, STEPS, fresh())
+        torch.testing.assert_close(latents[:, :, -1, 0], far.expand(2, 64))
+        moved[repeats] = latents[:, :, 1, 0].mean().item()
+    assert abs(moved[5] - 1.2) < 0.8 * abs(moved[1] - 1.2)
+
+
+def test_batched_equals_looped_with_repeats():
+    proposal, context, warm = diffusion_proposal(joint=True), towards(1.0, 0.5), torch.zeros(2, 4, 2)
+    led = proposal.with_waypoints({2: (torch.tensor([0.3]), (1,))}, repeats=3)
+    reached = proposal.with_waypoints({}, repeats=3)
+    reached.inpaint_goal = True
+    assert not proposal.inpaint_goal
+    for each in (led, reached):
+        for draw in (
+            lambda part, rows, each=each: each.propose(part, 3, 4, fresh()),
+            lambda part, rows, each=each: each.refine(part, warm[rows], 3, 0.5, fresh()),
+        ):
+            drawn, one = draw(context, [0, 1]), torch.tensor([1])
+            torch.testing.assert_close(drawn[1:], draw(context.select(one), [1]), rtol=1e-4, atol=1e-5)
+    once = proposal.with_waypoints({2: (torch.tensor([0.3]), (1,))})
+    assert not torch.allclose(once.propose(context, 3, 4, fresh()), led.propose(context, 3, 4, fresh()))
+
+
 def test_the_goal_is_put_at_the_last_step():
     proposal, context = diffusion_proposal(joint=True), towards(1.0, 0.5)
     proposal.inpaint_goal = True
@@ -160,8 +190,14 @@ def test_a_prefix_is_kept_and_the_rest_is_drawn(joint):
 
 
 def test_steps_beyond_the_goal_do_not_count():
-    """Actions after the goal are changed beyond recognition; the loss stays, while it moves with those before."""
+    """Actions after the goal are changed beyond recognition; the loss stays, while it moves with those before.
+
+    The diffusion's network, which sees all of the noisy plan, puts out 0: its loss is then that of the targets alone.
+    """
     for proposal in (diffusion_proposal(), regression_proposal()):
+        if isinstance(proposal, DiffusionProposal):
+            proposal.network.exit.requires_grad_(False).weight.zero_()
+            proposal.network.exit.bias.zero_()
         data = fork_data(32)
         data = replace(data, steps=torch.full((32,), 2))
         after, before = data.actions.clone(), data.actions.clone()
@@ -171,8 +207,7 @@ def test_steps_beyond_the_goal_do_not_count():
             proposal.training_loss(replace(data, actions=actions), fresh())[0].item()
             for actions in (data.actions, after, before)
         ]
-        if isinstance(proposal, RegressionProposal):
-            assert losses[1] == pytest.approx(losses[0])
+        assert losses[1] == pytest.approx(losses[0])
         assert losses[2] > 2 * losses[0]
 
 
@@ -281,6 +316,8 @@ def test_mistakes_are_named():
         proposal.with_waypoints({1: (torch.zeros(2), None)})
     with pytest.raises(ValueError, match="step of 1 to 4"):
         diffusion_proposal(joint=True).with_waypoints({5: (torch.zeros(2), None)})
+    with pytest.raises(ValueError, match="repeats is 0; give 1 or more"):
+        diffusion_proposal(joint=True).with_waypoints({1: (torch.zeros(2), None)}, repeats=0)
     with pytest.raises(ValueError, match="expected \\(B, at most 4, 2\\)"):
         proposal.with_prefix(torch.zeros(5, 2))
     with pytest.raises(ValueError, match="strength is 0"):
@@ -309,9 +346,13 @@ class _OnePlan:
     def propose(self, context: Context, n: int, horizon: int, generator: torch.Generator) -> torch.Tensor:
         return torch.full((context.batch, n, horizon, 1), 0.5)
 
+    def continued(self, context: Context, n: int, horizon: int, steps: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.full((context.batch, horizon, 1), 0.5)
 
+
+@pytest.mark.parametrize("wrap", ["plain", "mixture", "stepped", "stepped in a mixture"])
 @pytest.mark.parametrize(("centred", "start"), [(True, 0.5), (False, -0.25)])
-def test_draws_are_candidates_and_no_place_to_start_from(centred, start):
+def test_draws_are_candidates_and_no_place_to_start_from(centred, start, wrap):
     seen = []
 
     class Watching(MPPI):
@@ -320,7 +361,14 @@ def test_draws_are_candidates_and_no_place_to_start_from(centred, start):
             return super().start(problem)
 
     model = LinearModel(torch.eye(1), torch.eye(1))
-    planner = Watching(model, horizon=2, samples=4, iterations=1, proposal=_OnePlan(centred), proposal_share=0.5)
+    plain, other = _OnePlan(centred), _OnePlan(not centred)
+    proposal = {
+        "plain": plain,
+        "mixture": MixtureProposal([plain, other]),
+        "stepped": SteppedProposal(plain, model),
+        "stepped in a mixture": MixtureProposal([SteppedProposal(plain, model), other]),
+    }[wrap]
+    planner = Watching(model, horizon=2, samples=4, iterations=1, proposal=proposal, proposal_share=0.5)
     context = Context(torch.zeros(1, 1, 1), torch.zeros(1, 0, 1))
     planner.plan(context, GoalObjective(torch.zeros(1, 1)), warm_start=torch.full((1, 2, 1), -0.25))
     assert seen == [start]

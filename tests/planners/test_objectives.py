@@ -57,6 +57,17 @@ def test_unknown_quantities_and_wrong_shapes_are_named():
         DecodedObjective(lambda v, a: v, "speed").cost(ROLLOUT, ACTIONS)
 
 
+@pytest.mark.parametrize("objective", [DecodedObjective, RewardObjective])
+def test_a_function_that_fails_is_named_in_one_line(objective):
+    def two_lines(speed, actions):
+        raise KeyError("torque\nof the knee")
+
+    with pytest.raises(ValueError, match="the function 'two_lines' of 'speed' fails with KeyError: ") as caught:
+        objective(two_lines, "speed").cost(ROLLOUT, ACTIONS)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
 def test_objectives_add_scale_and_select():
     both = GoalObjective(GOAL) + 0.5 * ActionCost("sum") * 2.0
     assert isinstance(both, Objective)

@@ -13,6 +13,7 @@ from wmkit.data.collect import collect
 from wmkit.data.recording import Settings
 from wmkit.data.splits import make_splits, save_splits
 from wmkit.diffusion.features import FeatureConfig
+from wmkit.diffusion.runs import folder_hash
 from wmkit.errors import UserError
 from wmkit.models import SimulatorModel
 from wmkit.planners import RewardObjective, TerminalValue
@@ -178,12 +179,25 @@ def test_the_preset_learns_from_a_store(walks):
     assert TERMINAL_VALUE.recipe(walks).model.config.reward == "walk"
 
 
+def test_the_encoder_is_written_down(walks, tmp_path):
+    small = {"horizon": 4, "width": 16, "depth": 1, "heads": 2, "mlp_size": 32}
+    encoder = registry.load("presets", "diffusion-dynamics").recipe(walks, overrides=small).model
+    encoder.save_pretrained(tmp_path / "encoder")
+    recipe = TERMINAL_VALUE.recipe(walks, overrides={"encoder": str(tmp_path / "encoder")})
+    assert recipe.settings["encoder_sha256"] == recipe.model.metadata["encoder"] == folder_hash(tmp_path / "encoder")
+    plain = TERMINAL_VALUE.recipe(walks)
+    assert plain.settings["encoder_sha256"] == ""
+    assert "encoder" not in plain.model.metadata
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ({"reward": "hop"}, "unknown reward 'hop' of walker; known: walk, stand"),
         ({"reward": "target-speed=x"}, "'x' is no number"),
         ({"discount": 1.5}, "discount"),
+        ({"episodes": 99}, "episodes=99, but"),
+        ({"episodes": -1}, "episodes=-1, but"),
     ],
 )
 def test_bad_settings_are_one_line(walks, overrides, message):

@@ -6,17 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from wmkit.contracts import Rollout
 from wmkit.data.collect import collect
-from wmkit.data.recording import Settings
+from wmkit.data.recording import Settings, load_task
 from wmkit.diffusion.features import FeatureConfig
 from wmkit.diffusion.process import DiffusionConfig
 from wmkit.errors import UserError
+from wmkit.evaluation import find_reward
 from wmkit.models import DiffusionDynamics, SequenceConfig, SimulatorModel
 from wmkit.planners import TerminalValue
 from wmkit.planners.proposals.diffusion import DiffusionProposal
 from wmkit.planners.proposals.learned import ProposalConfig
 from wmkit.planners.terminal_value import ValueConfig
 from wmkit.scripts import eval_returns
+from wmkit.scripts.eval import Eval
 from wmkit.scripts.main import main
 from wmkit.scripts.parts import Parts, load_run
 
@@ -59,7 +62,7 @@ def test_the_whole_command(run, tmp_path, capsys):
     assert result["reward"] == "target-speed=0.5"
     assert result["variation"] == {"weak_ankle": 0.25}
     assert result["planning"]["planner"] == "sample-score-rank"
-    assert (result["planning"]["execute"], result["planning"]["samples"]) == (4, 6)
+    assert (result["planning"]["execute"], result["planning"]["samples"]) == (1, 6)
     assert result["shows"] == ["speed"]
     assert "speed *, m/s: run" in text
     assert "the run's value, of 'walk', is left out" in text
@@ -90,9 +93,48 @@ def test_a_function_of_the_users_own_and_times(run, tmp_path):
     assert 0 < row["decision"]["p50"] <= row["decision"]["p99"]
 
 
+_EFFORT = """
+WEIGHTS = range(1, 7)
+
+def effort(states, actions):
+    return sum(weight * actions[..., joint] for joint, weight in enumerate(WEIGHTS)) + 0 * actions[..., -6]
+
+def exact(states, actions):
+    if actions.shape[-1] != 6:
+        raise IndexError(f"{actions.shape[-1]} numbers")
+    return states[..., 0] - actions[..., 0] ** 2
+"""
+
+
+def test_a_function_that_reads_actions_gets_those_of_one_environment_step(run, tmp_path, monkeypatch):
+    """Like the environment, the recorded data and the trial call, the planner gives (..., action_size)."""
+    file = tmp_path / "own.py"
+    file.write_text(_EFFORT)
+    parts = Parts(SimulatorModel.from_task("walker", action_repeat=2), None, None, run)
+    monkeypatch.setattr(eval_returns, "load_run", lambda name: parts)
+    assert _eval(run, "--reward", f"{file}:exact", "--no-floors", "--out", run / "out") == 0
+    reward = find_reward(load_task("walker"), f"{file}:effort")
+    objective, _ = eval_returns._cost(Eval("run", "walker"), parts, reward)
+    blocks = torch.randn(1, 3, 2, 12, generator=torch.Generator().manual_seed(0))
+    found = objective.cost(Rollout(torch.zeros(1, 3, 2, 18)), blocks)
+    expected = -(blocks[..., 6:] * torch.arange(1, 7)).sum(dim=(-1, -2))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_function_that_fails_while_planning_is_one_line(run, tmp_path, capsys):
+    file = tmp_path / "own.py"
+    file.write_text("def few(states, actions):\n    return states[..., 0] * (1 / (states.shape[-2] != 3))\n")
+    assert _eval(run, "--horizon", "3", "--reward", f"{file}:few", "--no-floors") == 2
+    text = capsys.readouterr().err
+    assert "the function 'few' of 'state' fails with ZeroDivisionError" in text
+    assert text.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--dynamics-sampler", "ddim"], "--dynamics-sampler and --dynamics-sampling-steps are for diffusion dynamics"),
+        (["--dynamics-sampling-steps", "2"], "--dynamics-sampling-steps are for diffusion dynamics"),
         (["--reward", "hop"], "unknown reward 'hop' of walker; known: walk, stand, run, jump"),
         (["--reward", "target-speed=x"], "'x' is no number"),
         (["--variation", "rusty"], "unknown walker variation 'rusty'; known: weak_ankle"),
@@ -114,9 +156,17 @@ def test_mistakes_are_one_line(run, capsys, options, message):
 
 
 def test_rewards_are_for_tasks_without_goals(capsys):
-    for options in (["--reward", "jump"], ["--variation", "slippery"]):
+    for options in (
+        ["--reward", "jump"],
+        ["--variation", "slippery"],
+        ["--dynamics-sampler", "ddim"],
+        ["--dynamics-sampling-steps", "2"],
+        ["--value-weight", "0"],
+    ):
         assert main(["eval", "pretrained:pusht-tiny", "--env", "pusht", *options]) == 2
-        assert "are for environments without goals, and pusht has goals" in capsys.readouterr().err
+        text = capsys.readouterr().err
+        assert f"{options[0]}: for environments without goals, and pusht has goals" in text
+        assert text.count("\n") == 1
 
 
 def test_a_folder_without_dynamics_is_no_run(tmp_path):
@@ -166,7 +216,7 @@ def test_a_run_of_trained_parts(trained, tmp_path):
     assert main(["eval", str(trained), *words, "--out", str(tmp_path / "a")]) == 0
     found = _planning(tmp_path / "a")
     assert found["proposal"] == str(trained / "proposal")
-    assert (found["samples"], found["horizon"], found["execute"]) == (5, 8, 4)
+    assert (found["samples"], found["horizon"], found["execute"]) == (5, 8, 1)
     words += ["--sampling-steps", "3", "--dynamics-sampling-steps", "2", "--proposal", "gaussian", "--execute", "2"]
     assert main(["eval", str(trained / "dynamics"), *words, "--out", str(tmp_path / "b")]) == 0
     assert (_planning(tmp_path / "b")["proposal"], _planning(tmp_path / "b")["execute"]) == ("gaussian", 2)
@@ -177,6 +227,8 @@ def test_samplers_that_do_not_fit_are_one_line(trained, capsys):
         assert main(["eval", str(trained), "--env", "walker", option, "50"]) == 2
         text = capsys.readouterr().err
         assert "the schedule has no more" in text
+        prefix = option.removesuffix("sampling-steps")
+        assert f"{prefix}sampler and {prefix}sampling-steps: " in text
         assert text.count("\n") == 1
 
 

@@ -15,7 +15,15 @@ from .episodes import EpisodeStore
 from .splits import load_splits
 from .windows import Windows
 
-__all__ = ["ActionRate", "LatentCache", "LatentWindows", "SequenceBatch", "check_actions", "check_statistics"]
+__all__ = [
+    "ActionRate",
+    "LatentCache",
+    "LatentWindows",
+    "SequenceBatch",
+    "check_actions",
+    "check_statistics",
+    "chosen_episodes",
+]
 
 LatentCache = MutableMapping[tuple[str, str, tuple[int, ...]], Tensor]
 """Encoded frames (rows, D) by encoder, fingerprint of the store and episodes: several parts of a run encode once."""
@@ -113,7 +121,7 @@ class LatentWindows:
         cache: LatentCache | None = None,
     ) -> None:
         self.features = features
-        chosen = _chosen(store, split, episodes)
+        chosen = chosen_episodes(store, split, episodes)
         self.episodes = len(chosen)
         self._device = torch.device(device)
         span = features.history + features.horizon
@@ -235,8 +243,17 @@ def check_statistics(features: Features, windows: LatentWindows) -> None:
         )
 
 
-def _chosen(store: EpisodeStore, split: str | tuple[int, ...], count: int | None) -> tuple[int, ...]:
-    """Return the indices of the episodes to take. Raises UserError where there are too few."""
+def chosen_episodes(store: EpisodeStore, split: str | tuple[int, ...], count: int | None) -> tuple[int, ...]:
+    """Return the indices of the episodes to take.
+
+    Args:
+        store: the episodes.
+        split: name of a split, or indices.
+        count: take the first so many; None takes all.
+
+    Raises:
+        UserError: the count is below 1, or above what there is.
+    """
     chosen = load_splits(store).episodes(split) if isinstance(split, str) else split
     if count is None:
         return chosen

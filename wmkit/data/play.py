@@ -1,5 +1,6 @@
 """Play: a trained proposal acts as the policy, with noise around what it would do."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class ProposalPolicy:
         sha256: of the proposal's weights, hexadecimal.
 
     Raises:
-        UserError: the proposal does not act on the task's states, or needs a goal.
+        UserError: the proposal does not act on the task's states or at its rate, or needs a goal.
     """
 
     def __init__(self, folder: Path, task: Task, std: np.ndarray) -> None:
@@ -84,7 +85,7 @@ class ProposalPolicy:
 
 
 def _check(folder: Path, config: Any, task: Task) -> None:
-    """Raise UserError where a proposal does not act on the states of a task."""
+    """Raise UserError where a proposal does not act on the states of a task, or not at its rate."""
     if config.features.goal:
         raise UserError(f"{folder} needs a goal, and play has none; give a proposal that was trained without")
     wanted: Mapping[str, Any] = {
@@ -96,3 +97,9 @@ def _check(folder: Path, config: Any, task: Task) -> None:
     for name, (found, expected) in wanted.items():
         if found != expected:
             raise UserError(f"{folder} does not act on the states of {task.name}: {name} is {found}, not {expected}")
+    seconds = task.seconds_per_step * task.action_repeat
+    if not math.isclose(config.seconds_per_step, seconds, rel_tol=1e-6):
+        raise UserError(
+            f"{folder} does not act at the rate of {task.name}: its step lasts {config.seconds_per_step:.6g} s, not "
+            f"{seconds:.6g} s"
+        )

@@ -161,10 +161,16 @@ def lost(teacher: Any, student: Any, batch: SequenceBatch, seed: int = 0, draws:
 
 
 def _sampled(model: Any, batch: SequenceBatch, noise: Tensor, sampling: Sampling, seed: int) -> Tensor:
-    """Return samples (M, N, H, S) that begin with noise (N, M, H, S)."""
-    denoise = denoising(model.eval(), batch).filled(model.network)
+    """Return samples (M, N, H, S) that begin with noise (N, M, H, S), within the bounds of a proposal's actions."""
+    denoise, clip = denoising(model.eval(), batch).filled(model.network), _clip(model)
     sample = model.diffusion.sample
-    return torch.stack([sample(denoise, each, sampling, generator=_fresh(seed)) for each in noise], dim=1)
+    drawn = [sample(denoise, each, sampling, generator=_fresh(seed), clip=clip) for each in noise]
+    return torch.stack(drawn if clip is None else [each.clamp(*clip) for each in drawn], dim=1)
+
+
+def _clip(model: Any) -> tuple[Tensor, Tensor] | None:
+    """Return the bounds (S,) that a proposal keeps its normalised sequences in; None for a dynamics."""
+    return model.bounds() if hasattr(model, "bounds") else None
 
 
 def _models(run: Path, parts: Mapping[str, Path], only: Sequence[str]) -> dict[str, Any]:
@@ -184,11 +190,13 @@ def _windows(
     Raises:
         UserError: the data do not fit.
     """
-    encoder = getattr(load_part("dynamics", parts["dynamics"]), "encoder", None) if "dynamics" in parts else None
+    dynamics = load_part("dynamics", parts["dynamics"]) if "dynamics" in parts else None
+    encoder = getattr(dynamics, "encoder", None)
     found = {}
     cache: LatentCache = {}
     for name, model in models.items():
         config = model.config
+        _check_origin(store, name, model, dynamics)
         check_actions(store, config)
         train, validation, held_out = (
             LatentWindows(store, split, config.features, config.action_repeat, encoder, cache=cache)
@@ -197,6 +205,22 @@ def _windows(
         check_statistics(model.features, train)
         found[name] = train, validation, held_out
     return found
+
+
+def _check_origin(store: EpisodeStore, name: str, model: Any, dynamics: Any) -> None:
+    """Raise UserError for data of another task, or where the encoder of the part's latents is not at hand."""
+    task = model.metadata.get("task") or getattr(model.config, "task", "")
+    if task and task != store.metadata.task:
+        raise UserError(
+            f"{store.folder} is data of {store.metadata.task}, the {name} is of {task}; give the data it was trained on"
+        )
+    wanted = model.metadata.get("encoder")
+    at_hand = getattr(dynamics, "encoder", None) is not None
+    if wanted and not (at_hand and dynamics.metadata.get("encoder", wanted) == wanted):
+        raise UserError(
+            f"the {name} was trained on the latents of an encoder, and the run has no dynamics with that encoder; "
+            "distil it in a run whose dynamics was trained on the same one"
+        )
 
 
 def _fresh(seed: int) -> torch.Generator:
@@ -209,10 +233,10 @@ def _milliseconds(model: Any, batch: SequenceBatch, sampling: Sampling) -> float
     some = batch.split(_TIMED_ROWS)[0]
     task = denoising(model, some)
     repeats = -(-_TIMED_ROWS // len(task.clean))
-    noise, spent = torch.zeros_like(task.clean), []
+    noise, spent, clip = torch.zeros_like(task.clean), [], _clip(model)
     for _ in range(1 + _TIMED_CALLS):
         before = time.perf_counter()
         for _ in range(repeats):
-            model.diffusion.sample(task.filled(model.network), noise, sampling, generator=_fresh(0))
+            model.diffusion.sample(task.filled(model.network), noise, sampling, generator=_fresh(0), clip=clip)
         spent.append(1000 * (time.perf_counter() - before))
     return statistics.median(spent[1:])

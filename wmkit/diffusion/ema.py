@@ -30,7 +30,3 @@ class WeightAverage(nn.Module):
     def update(self, module: nn.Module) -> None:
         """Take in the module's weights after a step; the first update copies them."""
         self._average.update_parameters(module)
-
-    def copy_to(self, module: nn.Module) -> None:
-        """Give a module of the same type the averaged weights and buffers."""
-        module.load_state_dict(self.module.state_dict())

@@ -30,6 +30,8 @@ PAPER_NETWORK = {"width": 256, "depth": 5, "heads": 8, "mlp_size": 2048}
 _STATE_HORIZON, _LATENT_HORIZON = 16, 5
 _FEWEST_TOKENS = 4
 _FIT_WINDOWS = 4096
+_COUNTS = ("history", "horizon", "reach", "width", "depth", "heads", "mlp_size", "patch", "samples", "execute")
+"""Settings that are 1 or more; some may be None."""
 _EXECUTED_SHARE = 16
 
 
@@ -72,6 +74,10 @@ class SequencePreset(SequenceSettings):
         diffusion: the diffusion process; None for families without one.
         samples: candidates of a plan.
         execute: model steps executed before planning anew; None takes a sixteenth of the horizon, at least one.
+
+    Raises:
+        ValueError: see `SequenceSettings`.
+        UserError: a size or a number of steps or candidates is below 1.
     """
 
     patches: ClassVar[tuple[int, ...]] = (8, 4, 2, 1)
@@ -93,6 +99,13 @@ class SequencePreset(SequenceSettings):
     diffusion: DiffusionConfig | None = None
     samples: int = 64
     execute: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}; give 1 or more")
 
     def describe(self) -> str:
         """Return one line."""
@@ -155,14 +168,17 @@ class SequencePreset(SequenceSettings):
 
     def _resolved(self, encoder: WorldModel | None) -> Any:
         """Return the preset with what follows from the data filled in."""
-        horizon = self.horizon or (_STATE_HORIZON if encoder is None else _LATENT_HORIZON)
-        patch = self.patch or next(
-            p for p in self.patches if p == 1 or (horizon % p == 0 and horizon // p >= _FEWEST_TOKENS)
-        )
-        execute = self.execute or max(1, horizon // _EXECUTED_SHARE)
-        diffusion = self.diffusion and dataclasses.replace(self.diffusion, ema_decay=self.ema)
-        filled = {"horizon": horizon, "reach": self.reach or horizon, "patch": patch, "execute": execute}
-        return dataclasses.replace(self, **filled, diffusion=diffusion)
+        usual = _STATE_HORIZON if encoder is None else _LATENT_HORIZON
+        horizon = usual if self.horizon is None else self.horizon
+        fitting = (p for p in self.patches if p == 1 or (horizon % p == 0 and horizon // p >= _FEWEST_TOKENS))
+        follows = {
+            "horizon": horizon,
+            "reach": horizon,
+            "patch": next(fitting),
+            "execute": max(1, horizon // _EXECUTED_SHARE),
+        }
+        filled = {name: value for name, value in follows.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **filled)
 
     def _features(self, store: EpisodeStore, task: Task, encoder: WorldModel | None) -> FeatureConfig:
         """Return how latents and actions are seen."""

@@ -19,7 +19,6 @@ class DiffusionConfig:
         beta_schedule: "squaredcos_cap_v2", "linear" or "scaled_linear", the table of "ddpm".
         prediction: what the network's output stands for with "ddpm": "sample", the clean sequence; "epsilon", the
             noise; "v_prediction", alpha * noise - sigma * clean. With "flow" it always is noise - clean.
-        ema_decay: of the running mean of the weights.
 
     Raises:
         ValueError: a value is none of these.
@@ -29,19 +28,18 @@ class DiffusionConfig:
     train_steps: int = 1000
     beta_schedule: str = "squaredcos_cap_v2"
     prediction: Literal["sample", "epsilon", "v_prediction"] = "v_prediction"
-    ema_decay: float = 0.99
 
     def __post_init__(self) -> None:
         _choose("kind of diffusion", self.kind, ("ddpm", "flow"))
         _choose("beta schedule", self.beta_schedule, ("squaredcos_cap_v2", "linear", "scaled_linear"))
         _choose("prediction", self.prediction, ("sample", "epsilon", "v_prediction"))
-        if self.train_steps < 1 or not 0 <= self.ema_decay < 1:
-            raise ValueError(f"train_steps {self.train_steps} must be at least 1, ema_decay {self.ema_decay} in [0, 1)")
+        if self.train_steps < 1:
+            raise ValueError(f"train_steps {self.train_steps} must be at least 1")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the configuration from plain JSON values."""
-        return _from_dict(cls, values)
+        """Return the configuration from plain JSON values; "ema_decay", which older ones have, is ignored."""
+        return _from_dict(cls, {name: value for name, value in values.items() if name != "ema_decay"})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -171,7 +171,8 @@ def data_returns(
         most: take at most so many episodes, evenly spread.
 
     Raises:
-        UserError: the store is of another task, or has no episode with a step.
+        UserError: the store is of another task, or has no episode with a step; or the reward fails, or is not one
+            finite number for each state.
     """
     if store.metadata.task != task.name:
         raise UserError(f"{store.folder} holds episodes of {store.metadata.task}, not of --env {task.name}")
@@ -184,11 +185,27 @@ def data_returns(
         count = min(steps, int(store.lengths[position]))
         states = store.rows("state", position, 0, count + 1).astype(np.float64)
         actions = store.rows("action", position, 0, count).astype(np.float64)
-        rewards = np.asarray(reward.function(states[1:], actions), np.float64)
+        rewards = _rewards(reward, states[1:], actions)
         returns.append(float(rewards.mean()) * steps)
         parts.append(_statistics(task, states[None]))
     statistics = {name: np.concatenate([part[name] for part in parts]) for name in task.statistics}
     return Returns("data policy", "floor", reward.name, steps, np.array(returns), statistics, np.zeros((0, 0, 0)))
+
+
+def _rewards(reward: NamedReward, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Return the rewards (L,) of states (L, S) and actions (L, action_size); UserError where they are no such thing."""
+    try:
+        rewards = np.asarray(reward.function(states, actions), np.float64)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"reward {reward.name} fails on recorded states with {type(error).__name__}: {text}") from error
+    if rewards.shape != states.shape[:-1]:
+        raise UserError(f"reward {reward.name} gave shape {rewards.shape} for states {states.shape}; give one for each")
+    lost = np.flatnonzero(~np.isfinite(rewards))
+    if len(lost):
+        state = states[lost[0]].tolist()
+        raise UserError(f"reward {reward.name} gave {rewards[lost[0]]} for the recorded state {state}")
+    return rewards
 
 
 def _reporter(

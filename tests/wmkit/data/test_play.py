@@ -90,6 +90,9 @@ def test_what_cannot_play_is_refused(run, tmp_path):
         collect(_settings("/nowhere/run"), tmp_path / "data", 3)
     with pytest.raises(UserError, match="does not act on the states of walker: numbers of the state is 2, not 18"):
         collect(Settings("walker", policy="proposal", proposal=str(run)), tmp_path / "data", 3)
+    cart_task.build("diffusion-proposal", seconds_per_step=0.2).save_pretrained(tmp_path / "slow")
+    with pytest.raises(UserError, match=r"at the rate of cart: its step lasts 0\.2 s, not 0\.1 s"):
+        collect(_settings(tmp_path / "slow"), tmp_path / "data", 3)
     goal = cart_task.build("diffusion-proposal", features=cart_task.features(goal=True))
     goal.save_pretrained(tmp_path / "goal")
     with pytest.raises(UserError, match="needs a goal"):

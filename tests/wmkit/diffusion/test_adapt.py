@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from wmkit.data.episodes import EpisodeStore
-from wmkit.data.recording import Settings
 from wmkit.diffusion import adapt as module
 from wmkit.diffusion.adapt import AdaptSettings, adapt
 from wmkit.diffusion.runs import folder_hash, load_part
@@ -136,4 +135,3 @@ def test_what_is_no_run_is_refused(cart_run, weak, tmp_path):
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         AdaptSettings(**wrong)
-    assert Settings("x").proposal is None

@@ -82,6 +82,50 @@ def test_a_copy_of_the_teacher_loses_nothing(cart_run):
     assert same.energy_score == full.energy_score
 
 
+def test_what_lies_beyond_the_bounds_of_the_actions_is_no_loss(cart_run):
+    """Sampled without bounds, the two were 20 apart; as they are used, they are the same."""
+    store = EpisodeStore.open(cart_run[1])
+    parts = [
+        cart_task.trained(
+            cart_task.build("diffusion-proposal", diffusion=progressive.DiffusionConfig(prediction="sample")), store, 0
+        )
+        for _ in range(2)
+    ]
+    for part, value in zip(parts, (20.0, 40.0), strict=True):
+        torch.nn.init.zeros_(part.network.exit.weight)
+        torch.nn.init.constant_(part.network.exit.bias, value)
+    windows = LatentWindows(store, "heldout", parts[0].config.features, 1)
+    for found in lost(*parts, windows.all(most=8), draws=2):
+        assert found.distance == 0
+        assert found.energy_score < 15
+
+
+def _told(cart_run, folder, part="proposal", **metadata):
+    """Return a run with one part, whose metadata are these."""
+    model = load_part(part, cart_run[0] / part)
+    model.save_pretrained(folder / part, metadata)
+    return folder
+
+
+@pytest.mark.parametrize("part", ["dynamics", "proposal"])
+def test_data_of_another_task_are_refused(cart_run, tmp_path, part):
+    run = _told(cart_run, tmp_path / "run", part, task="trolley")
+    with pytest.raises(UserError, match=f"data of cart, the {part} is of trolley") as caught:
+        distil(run, cart_run[1], tmp_path / "new", SHORT, only=(part,), show=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_proposal_whose_encoder_is_not_at_hand_is_refused(cart_run, tmp_path):
+    run = _told(cart_run, tmp_path / "run", encoder="0" * 64)
+    for _ in range(2):
+        with pytest.raises(UserError, match="no dynamics with that encoder") as caught:
+            distil(run, cart_run[1], tmp_path / "new", SHORT, only=("proposal",), show=False)
+        assert "\n" not in str(caught.value)
+        _told(cart_run, run, "dynamics")
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [(DistilSettings(steps=3, teacher_steps=8), "cannot be halved"), (DistilSettings(steps=600), "has no more")],

@@ -53,13 +53,3 @@ def test_average_goes_on_from_a_checkpoint():
         average.update(_set(module, value))
         again.update(module)
     assert torch.equal(again.module.layer.weight, average.module.layer.weight)
-
-
-def test_average_is_given_to_a_module():
-    average = WeightAverage(_set(_Toy(), 2.0), 0.9)
-    module = _set(_Toy(), 7.0)
-    average.copy_to(module)
-    assert torch.equal(module.layer.weight, torch.full((1, 2), 2.0))
-    assert torch.equal(module.scale, torch.full((3,), 20.0))
-    _set(module, 1.0)
-    assert torch.equal(average.module.layer.weight, torch.full((1, 2), 2.0))

@@ -106,12 +106,6 @@ def test_the_two_dynamics_are_of_one_size(data, size):
     assert abs(sizes[0] / sizes[1] - 1) < 0.05
 
 
-def test_the_average_has_its_decay_written_down(data):
-    recipe = _recipe("diffusion-proposal", data, ema="0.9")
-    assert recipe.model.config.diffusion.ema_decay == 0.9
-    assert recipe.settings["ema"] == 0.9
-
-
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -129,6 +123,16 @@ def test_mistakes_are_one_line(data, changes, text):
     with pytest.raises(UserError, match=text) as caught:
         _recipe("diffusion-dynamics", data, **changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["0", "-1"])
+@pytest.mark.parametrize(
+    "setting", ["history", "horizon", "reach", "width", "depth", "heads", "mlp_size", "patch", "samples", "execute"]
+)
+def test_sizes_and_counts_below_one_are_one_line(data, setting, value):
+    for name in ("diffusion-dynamics", "regression-proposal"):
+        with pytest.raises(UserError, match=rf"^{setting} is {value}; give 1 or more$"):
+            _recipe(name, data, **{setting: value})
 
 
 def test_other_columns_are_refused(data, monkeypatch):

@@ -94,6 +94,29 @@ def test_data_of_another_task_are_refused(store):
         data_returns(registry.load("environments", "pusht"), store, STAND)
 
 
+def _fails(states, actions):
+    raise KeyError("torque\nof the knee")
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda s, a: s, r"reward own gave shape \(12, 18\) for states \(12, 18\)"),
+        (lambda s, a: 1.0, r"reward own gave shape \(\) for states"),
+        (
+            lambda s, a: np.where(np.arange(len(s)) == 3, np.nan, s[..., 0]),
+            "reward own gave nan for the recorded state",
+        ),
+        (lambda s, a: "much", "reward own fails on recorded states with ValueError"),
+        (_fails, "reward own fails on recorded states with KeyError"),
+    ],
+)
+def test_a_bad_reward_of_recorded_data_is_one_line(store, function, message):
+    with pytest.raises(UserError, match=message) as caught:
+        data_returns(TASK, store, NamedReward("own", function), steps=12)
+    assert "\n" not in str(caught.value)
+
+
 def test_rewards_by_name_know_their_statistics():
     assert find_reward(TASK).name == "walk"
     found = find_reward(TASK, "target-speed=0.5")
