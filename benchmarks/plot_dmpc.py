@@ -118,12 +118,13 @@ def data_figure(found: dict[str, Any], yardstick: str) -> Any:
             draw_band(axis, epochs, values, _COLOURS[arm], arm)
             if turn == len(epochs) and yardstick != "return":
                 draw_beyond(axis, epochs.tolist(), mean.tolist(), epochs[-1], _COLOURS[arm])
-        x, table = list(best), np.array([best[episodes] for episodes in best])
+        x, means = list(best), [float(values.mean()) for values in best.values()]
         last = axes[0, -1]
-        last.plot(x, table.mean(1), "o-", color=_COLOURS[arm], label=arm, lw=1.3, ms=3)
-        last.fill_between(x, table.min(1), table.max(1), color=_COLOURS[arm], alpha=0.15, lw=0)
+        last.plot(x, means, "o-", color=_COLOURS[arm], label=arm, lw=1.3, ms=3)
+        ranges = [values.min() for values in best.values()], [values.max() for values in best.values()]
+        last.fill_between(x, *ranges, color=_COLOURS[arm], alpha=0.15, lw=0)
         if yardstick != "return":
-            draw_beyond(last, x, table.mean(1).tolist(), x[-1], _COLOURS[arm])
+            draw_beyond(last, x, means, x[-1], _COLOURS[arm])
     for axis, title in zip(axes[0], (*(f"{n} episodes" for n in counts), "best checkpoint"), strict=True):
         axis.set_title(title, fontsize="medium", loc="left")
         axis.set_xscale("log")
