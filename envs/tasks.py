@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from wmkit.tasks import Column, StateRollout, Task
 
+from .changes import PUSHT_CHANGES, TWO_ROOM_CHANGES, move_agent
 from .pusht import (
     PushTEnv,
     PushTExpert,
@@ -20,7 +21,10 @@ from .pusht import (
     valid_state,
 )
 from .pusht.geometry import ANGLE_TOLERANCE, POSITION_TOLERANCE
+from .pusht.playground import PushTPlayground
+from .pusht.starts import move_block
 from .two_room import SUCCESS_DISTANCE, TwoRoomEnv, TwoRoomExpert, TwoRoomSimulator, TwoRoomVectorEnv, is_success
+from .two_room.playground import TwoRoomPlayground
 from .two_room.starts import draw_states
 from .two_room.world import Scene
 
@@ -123,6 +127,9 @@ TWO_ROOM = Task(
     scene=("door.position",),
     simulator=lambda variation: TwoRoomSimulator(variation).rollout,
     distance=_two_room_distance,
+    teleport=move_agent,
+    changes=TWO_ROOM_CHANGES,
+    playground=TwoRoomPlayground,
 )
 
 PUSHT = Task(
@@ -153,4 +160,7 @@ PUSHT = Task(
     max_steps=300,
     simulator=_pusht_simulator,
     distance=_pusht_distance,
+    teleport=move_block,
+    changes=PUSHT_CHANGES,
+    playground=PushTPlayground,
 )

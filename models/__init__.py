@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .autoregressive import AutoregressiveDynamics
     from .diffusion import DiffusionDynamics
+    from .ensemble import Ensemble
     from .lewm import LeWM, LeWMConfig, SIGReg
     from .sequence import SequenceConfig
     from .simulator import SimulatorModel
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AutoregressiveDynamics",
     "DiffusionDynamics",
+    "Ensemble",
     "LeWM",
     "LeWMConfig",
     "SIGReg",
@@ -23,6 +25,7 @@ __all__ = [
 _LAZY = {
     "AutoregressiveDynamics": ".autoregressive",
     "DiffusionDynamics": ".diffusion",
+    "Ensemble": ".ensemble",
     "LeWM": ".lewm",
     "LeWMConfig": ".lewm",
     "SIGReg": ".lewm",

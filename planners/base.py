@@ -57,6 +57,7 @@ class SamplingPlanner(ABC, Generic[State]):
         certainty: CertaintyStop | None = None,
         schedule: Literal["fit", "truncate"] = "fit",
         budget: PlanningBudget | None = None,
+        candidates: int = 0,
         seed: int = 0,
     ) -> None:
         """Create a planner.
@@ -80,6 +81,7 @@ class SamplingPlanner(ABC, Generic[State]):
             schedule: what gives way to a budget of rollouts or seconds: "fit" lays fewer iterations of fewer
                 candidates out beforehand, "truncate" drops the last iterations.
             budget: limits of every decision that brings none of its own.
+            candidates: E, how many of the last iteration's a plan shows in `Plan.candidates`; 0 for none.
             seed: of the generator for decisions that bring none of their own.
 
         Raises:
@@ -99,6 +101,7 @@ class SamplingPlanner(ABC, Generic[State]):
         self.certainty = certainty
         self.schedule: Literal["fit", "truncate"] = schedule
         self.budget = PlanningBudget() if budget is None else budget
+        self.candidates = candidates
         self.seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}
         self._paces: dict[int, Pace] = {}
@@ -173,6 +176,7 @@ class SamplingPlanner(ABC, Generic[State]):
             non_finite=int(found.best.non_finite.sum()),
             row_iterations=found.iterations.clone(),
             certain=found.certain.clone(),
+            candidates=found.best.shown(),
         )
 
     def _grad_mode(self) -> AbstractContextManager[object]:
@@ -203,7 +207,8 @@ class SamplingPlanner(ABC, Generic[State]):
         problem = self._problem(context, warm_start, schedule, horizon, generator)
         rate = None if self.max_rate is None else problem.low.new_tensor(self.max_rate).expand_as(problem.low)
         change = None if rate is None else rate * (problem.spec.seconds_per_step / problem.spec.action_repeat)
-        scorer = Scorer(self._model, self.parametrisation, change, self.wants_gradients, problem, objective, budget)
+        settings = (self._model, self.parametrisation, change, self.wants_gradients)
+        scorer = Scorer(*settings, problem, objective, budget, self.candidates)
         answers = self.answers and (budget.rollouts is None or budget.rollouts > 1)
         clock = Clock(began, budget.seconds, context.latents.device, answers)
         found = search(self, scorer, schedule, self.certainty, clock, answers)
@@ -288,6 +293,8 @@ class SamplingPlanner(ABC, Generic[State]):
         for key, value in (("horizon", self._horizon), ("samples", self.samples), ("iterations", self.iterations)):
             if value < 1:
                 raise ValueError(f"{name}: {key} is {value!r}; give at least 1")
+        if self.candidates < 0:
+            raise ValueError(f"{name}: candidates is {self.candidates!r}; give 0 to show none, or more")
         if not 0 <= share < 1:
             raise ValueError(f"{name}: proposal_share is {share!r}; give a fraction in [0, 1)")
         if not self.noise_exponent >= 0:

@@ -104,26 +104,60 @@ class Best:
         actions: (B, H, A), within the bounds.
         latents: (B, H, D), what the model imagined.
         non_finite: (B,), integer, costs that were not finite.
+        candidates: (B, E, H, D), what the model imagined under the cheapest candidates of the last iteration, cheapest
+            first; E is 0 where none are kept.
+        candidate_costs: (B, E), theirs, +inf where there was none.
     """
 
     cost: Tensor
     actions: Tensor
     latents: Tensor
     non_finite: Tensor
+    candidates: Tensor
+    candidate_costs: Tensor
 
     def merged(self, other: "Best") -> "Best":
-        """Return the cheaper of the two, row by row, and the sums of the counts."""
+        """Return the cheaper of the two, row by row, the sums of the counts, and the other's candidates, if any."""
         better = other.cost < self.cost
         wide = better[:, None, None]
+        candidates, candidate_costs = other.candidates, other.candidate_costs
+        if candidates.shape[1]:
+            fresh = torch.isfinite(candidate_costs[:, :1])
+            candidates = torch.where(fresh[:, :, None, None], candidates, self.candidates)
+            candidate_costs = torch.where(fresh, candidate_costs, self.candidate_costs)
         return Best(
             torch.where(better, other.cost, self.cost),
             torch.where(wide, other.actions, self.actions),
             torch.where(wide, other.latents, self.latents),
             self.non_finite + other.non_finite,
+            candidates,
+            candidate_costs,
         )
+
+    def joined(self, other: "Best") -> "Best":
+        """Return the same for two parts of one iteration, whose candidates are ranked together."""
+        keep = self.candidates.shape[1]
+        best = self.merged(other)
+        if not keep:
+            return best
+        costs = torch.cat([self.candidate_costs, other.candidate_costs], dim=1)
+        costs, index = costs.topk(keep, dim=1, largest=False)
+        row = torch.arange(len(index), device=index.device).unsqueeze(1)
+        latents = torch.cat([self.candidates, other.candidates], dim=1)[row, index]
+        return replace(best, candidates=latents, candidate_costs=costs)
+
+    def shown(self) -> Tensor | None:
+        """Return the candidates (B, E, H, D), the last usable one in place of those that are not; None where E is 0."""
+        keep = self.candidates.shape[1]
+        if not keep:
+            return None
+        last = torch.isfinite(self.candidate_costs).sum(dim=1, keepdim=True).sub(1).clamp(min=0)
+        index = torch.minimum(torch.arange(keep, device=last.device), last)
+        return self.candidates[torch.arange(len(last), device=last.device).unsqueeze(1), index]
 
     def replaced(self, other: "Best") -> "Best":
         """Return the other, this one where the other's cost is not finite, and the sums of the counts."""
         usable = torch.isfinite(other.cost)
         cost = torch.where(usable, torch.full_like(self.cost, torch.inf), self.cost)
-        return Best(cost, self.actions, self.latents, self.non_finite).merged(other)
+        merged = replace(self, cost=cost).merged(other)
+        return replace(merged, candidates=self.candidates, candidate_costs=self.candidate_costs)

@@ -29,6 +29,7 @@ class Scorer:
         problem: where to roll out from.
         objective: what to score by.
         budget: limits the memory.
+        keep: E, cheapest candidates of an iteration whose imagined latents are kept.
     """
 
     model: WorldModel
@@ -38,6 +39,7 @@ class Scorer:
     problem: Problem
     objective: Objective
     budget: PlanningBudget
+    keep: int = 0
 
     def select(self, rows: Tensor) -> "Scorer":
         """Return the scorer of the given rows of B."""
@@ -61,7 +63,7 @@ class Scorer:
         best: Best | None = None
         for chunk in parameters.split(self._chunk_size(parameters.shape[1]), dim=1):
             cost, found, gradient = self._score_chunk(chunk)
-            best = found if best is None else best.merged(found)
+            best = found if best is None else best.joined(found)
             costs.append(cost)
             gradients += [] if gradient is None else [gradient]
         if best is None:
@@ -89,8 +91,10 @@ class Scorer:
         cost = torch.where(finite, cost, torch.inf)
         lowest, index = cost.min(dim=1)
         row = torch.arange(cost.shape[0], device=cost.device)
-        actions, latents = actions.detach()[row, index], rollout.latents.detach()[row, index]
-        return cost, Best(lowest, actions, latents, (~finite).sum(dim=1)), gradient
+        latents = rollout.latents.detach()
+        kept = _cheapest(cost, latents, self.keep)
+        best = Best(lowest, actions.detach()[row, index], latents[row, index], (~finite).sum(dim=1), *kept)
+        return cost, best, gradient
 
     def _gradient(self, cost: Tensor, parameters: Tensor) -> Tensor:
         """Return the gradients (B, N, M, E) of the costs (B, N)."""
@@ -149,6 +153,20 @@ def _differentiable(rollout: Rollout) -> bool:
     """Return whether anything that the model imagines has gradients."""
     parts = (rollout.latents, rollout.uncertainty, *rollout.quantities.values())
     return any(part is not None and part.requires_grad for part in parts)
+
+
+def _cheapest(cost: Tensor, latents: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    """Return latents (B, E, H, D) and costs (B, E) of the cheapest of N candidates; those beyond N cost +inf."""
+    if not keep:
+        return latents[:, :0], cost[:, :0]
+    costs, index = cost.topk(min(keep, cost.shape[1]), dim=1, largest=False)
+    row = torch.arange(len(index), device=index.device).unsqueeze(1)
+    missing = keep - costs.shape[1]
+    found = latents[row, index]
+    if missing:
+        costs = torch.cat([costs, torch.full_like(costs[:, :1], torch.inf).expand(-1, missing)], dim=1)
+        found = torch.cat([found, found[:, -1:].expand(-1, missing, -1, -1)], dim=1)
+    return found, costs
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

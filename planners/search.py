@@ -1,6 +1,6 @@
 """The loop that all sampling planners share: sample, score, update, and stop row by row."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import torch
@@ -136,7 +136,8 @@ class _Loop:
     def found(self) -> Found:
         """Return what was found for all rows, in their order."""
         order = torch.cat([rows for rows, *_ in self._left]).argsort()
-        whole = [torch.cat([getattr(best, name) for _, best, *_ in self._left])[order] for name in _BEST]
+        names = [field.name for field in fields(Best)]
+        whole = [torch.cat([getattr(best, name) for _, best, *_ in self._left])[order] for name in names]
         iterations = torch.cat([torch.full_like(rows, done) for rows, _, done, _ in self._left])[order]
         certain = torch.cat([torch.full_like(rows, sure, dtype=torch.bool) for rows, *_, sure in self._left])[order]
         return Found(Best(*whole), iterations, certain, "")
@@ -145,6 +146,3 @@ class _Loop:
         """Return the first model step's actions (R, A) that the search is centred on."""
         centre = self._method.centre(self._state)
         return best.actions[:, 0] if centre is None else self._scorer.actions(centre.unsqueeze(1))[:, 0, 0]
-
-
-_BEST = ("cost", "actions", "latents", "non_finite")

@@ -27,4 +27,5 @@ class Shared(TypedDict, total=False):
     certainty: CertaintyStop | None
     schedule: Literal["fit", "truncate"]
     budget: PlanningBudget | None
+    candidates: int
     seed: int

@@ -133,7 +133,13 @@ def _keywords(planner_class: Callable[..., Any]) -> set[str]:
 
 
 def controller_maker(
-    model: "WorldModel", planning: Mapping[str, Any], seed: int = 0, cost: "Objective | None" = None
+    model: "WorldModel",
+    planning: Mapping[str, Any],
+    seed: int = 0,
+    cost: "Objective | None" = None,
+    *,
+    candidates: int = 0,
+    **options: Any,
 ) -> "Callable[[int], Controller]":
     """Return what makes a controller for B environments, from settings like `PLANNING`.
 
@@ -144,6 +150,8 @@ def controller_maker(
         planning: the settings.
         seed: of the planner.
         cost: what to minimise, where it is not the distance to a goal.
+        candidates: how many a plan shows, see `SamplingPlanner`.
+        options: further arguments of `Controller`, e.g. its monitor.
 
     Raises:
         UserError: settings out of range, or a proposal that the model cannot give.
@@ -155,6 +163,7 @@ def controller_maker(
 
     settings = PLANNING | dict(planning)
     planner_class = registry.load("planners", settings["planner"])
+    own = {"seed": seed, "candidates": candidates}
 
     def objective(goal: "Tensor") -> "Objective":
         distance = GoalObjective(goal, reduce=settings["objective"])
@@ -162,11 +171,12 @@ def controller_maker(
 
     def make(batch: int) -> Controller:
         return Controller(
-            planner_class(model, **_arguments(model, planner_class, settings | {"seed": seed, "proposal": proposal})),
+            planner_class(model, **_arguments(model, planner_class, settings | own | {"proposal": proposal})),
             objective if cost is None else cost,
             execute=settings["execute"],
             min_horizon=settings["min_horizon"],
             warm_start=settings["warm_start"],
+            **options,
         )
 
     try:
@@ -187,7 +197,7 @@ def _arguments(model: "WorldModel", planner_class: Callable[..., Any], settings:
     """Return the planner's keyword arguments, those that are not None and that it takes."""
     from ..planners import CertaintyStop, Hold, Spline
 
-    values = {name: value for name, value in settings.items() if name in ("seed", *_OF_PLANNER)}
+    values = {name: value for name, value in settings.items() if name in ("seed", "candidates", *_OF_PLANNER)}
     hold = model.spec.action_repeat if settings["hold"] == "block" else settings["hold"]
     knots = settings["knots"]
     values["parametrisation"] = Hold(hold) if knots is None else Spline(knots, settings["spline"])

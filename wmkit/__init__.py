@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .control.controller import Controller
     from .control.realtime import RealTimeController
+    from .monitor.surprise import SurpriseMonitor
 
-__all__ = ["Controller", "RealTimeController", "__version__"]
+__all__ = ["Controller", "RealTimeController", "SurpriseMonitor", "__version__"]
 __version__ = "0.1.0"
 
-_LAZY = {"Controller": "wmkit.control.controller", "RealTimeController": "wmkit.control.realtime"}
+_LAZY = {
+    "Controller": "wmkit.control.controller",
+    "RealTimeController": "wmkit.control.realtime",
+    "SurpriseMonitor": "wmkit.monitor.surprise",
+}
 
 
 def __getattr__(name: str) -> Any:

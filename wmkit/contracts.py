@@ -36,6 +36,7 @@ __all__ = [
     "Rollout",
     "SupportsDecode",
     "SupportsInverse",
+    "SupportsLikelihood",
     "WorldModel",
 ]
 
@@ -217,6 +218,24 @@ class Proposal(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsLikelihood(Protocol):
+    """A proposal that says how much a plan is like those it would propose."""
+
+    def log_likelihood(self, context: Context, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return (B,), in nats per model step and up to a constant of the proposal; higher is more expected.
+
+        Args:
+            context: B contexts.
+            actions: (B, H, A), environment units, one plan for each context.
+            generator: source of all randomness; None gives the same value for the same arguments at every call.
+
+        Raises:
+            ValueError: shapes that do not fit, or a horizon that the proposal is not for.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class PlanningBudget:
     """How much one decision may cost; None means no limit.
@@ -254,6 +273,8 @@ class Plan:
         non_finite: candidates whose cost was not finite, over all iterations.
         row_iterations: (B,), integer, refinements of each row; None where all had as many.
         certain: (B,), bool, rows that stopped because their first action had settled; None where none was watched.
+        candidates: (B, E, H, D), what the model imagines under the E cheapest candidates that the search last tried,
+            cheapest first, the last one repeated where it tried fewer; None where the planner keeps none.
     """
 
     actions: Tensor
@@ -265,6 +286,7 @@ class Plan:
     non_finite: int = 0
     row_iterations: Tensor | None = None
     certain: Tensor | None = None
+    candidates: Tensor | None = None
 
     def shifted(self, steps: int) -> Tensor:
         """Return the actions (B, H, A) moved `steps` model steps ahead, the last one repeated: a warm start."""

@@ -19,9 +19,10 @@ from torch import Tensor
 from . import registry
 from .errors import UserError
 
-__all__ = ["kind_of", "load_folder", "resolve", "save_folder"]
+__all__ = ["kind_of", "load_folder", "resolve", "save_folder", "weights_sha256"]
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+_BESIDE = ("readout.json", "readout.safetensors", "surprise.json", "surprise.safetensors")
 _VERSION = 1
 _PACKAGED = "pretrained:"
 _MODELS = "wmkit.models.pretrained"
@@ -116,6 +117,18 @@ def kind_of(folder: Path) -> str:
         raise UserError(f"{folder} is no model folder: it has no {_CONFIG} that names a format") from None
 
 
+def weights_sha256(folder: Path) -> str:
+    """Return the SHA-256 of a model's weights as its configuration names it, hexadecimal.
+
+    Raises:
+        UserError: the folder has no configuration that says so.
+    """
+    try:
+        return str(json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder} is no model folder: it has no {_CONFIG} that names its weights") from None
+
+
 def resolve(name: str | os.PathLike[str]) -> Path:
     """Return the local folder of a model.
 
@@ -146,11 +159,11 @@ def _packaged(name: str) -> Path:
 
 
 def _download(name: str) -> Path:
-    """Fetch a model's three files from the Hugging Face hub, or from its local cache."""
+    """Fetch a model's files, and what is kept beside them, from the Hugging Face hub, or from its local cache."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[_CONFIG, _WEIGHTS, _CARD]))
+        return Path(snapshot_download(name, allow_patterns=[_CONFIG, _WEIGHTS, _CARD, *_BESIDE]))
     except (OSError, ValueError) as error:
         raise UserError(f"no folder {name}, and the Hugging Face hub gave none: {_line(error)}") from None
 

@@ -19,6 +19,7 @@ _TARGETS: dict[str, dict[str, str]] = {
     "models": {
         "autoregressive": "wmkit.models.autoregressive:AutoregressiveDynamics",
         "diffusion": "wmkit.models.diffusion:DiffusionDynamics",
+        "ensemble": "wmkit.models.ensemble:Ensemble",
         "lewm": "wmkit.models.lewm:LeWM",
         "simulator": "wmkit.models.simulator:SimulatorModel",
     },

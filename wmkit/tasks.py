@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import UserError
 
-__all__ = ["Column", "Expert", "StateRollout", "Statistic", "Task"]
+__all__ = ["Column", "Expert", "Playground", "StateRollout", "Statistic", "Task"]
 
 StateRollout = Callable[[np.ndarray, np.ndarray], np.ndarray | Mapping[str, np.ndarray]]
 """A simulator: states (B, S) and environment actions (B, N, R, action_size), both float64 -> states after each action
@@ -31,6 +31,43 @@ class Expert(Protocol):
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Return one environment action (action_size,), within the bounds."""
+        ...
+
+
+class Playground(Protocol):
+    """What a person can do to a scene with the mouse, and how what a model knows is drawn into it.
+
+    Places are in coordinates of the picture: x to the right and y down, each in [0, 1]. What cannot be, such as a
+    block in a wall, is brought to the nearest that can, or leaves the state as it was.
+    """
+
+    @property
+    def handles(self) -> Sequence[str]:
+        """What can be dragged, e.g. "block" and "agent"."""
+        ...
+
+    def grab(self, state: np.ndarray, x: float, y: float) -> str | None:
+        """Return the handle at a place, or None; `state` is (S,)."""
+        ...
+
+    def drag(self, state: np.ndarray, handle: str, x: float, y: float) -> np.ndarray:
+        """Return the state (S,) with a handle moved to a place, at rest."""
+        ...
+
+    def spin(self, state: np.ndarray, radians: float) -> np.ndarray:
+        """Return the state (S,) with what can be turned turned clockwise in the picture."""
+        ...
+
+    def goal(self, goal: np.ndarray, x: float, y: float) -> np.ndarray:
+        """Return the goal (S,) moved so that what it is about is at a place."""
+        ...
+
+    def outline(self, state: np.ndarray, handle: str) -> Sequence[np.ndarray]:
+        """Return outlines (M, 2) in [0, 1] of what is dragged by a handle."""
+        ...
+
+    def sketch(self, quantities: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """Return outlines (M, 2) in [0, 1] of a scene given by the task's probes, name -> (size,)."""
         ...
 
 
@@ -97,6 +134,11 @@ class Task:
         simulator: makes the true dynamics of a scene with the given variation; None for an environment without.
         distance: (states (..., S), goals that broadcast with them, rule) -> (...), how far from success, in tolerances
             of the rule, for planning through the simulator; 0 well within half the tolerance. None where there is none.
+        teleport: (state (S,), strength in [0, 1], generator, variation) -> a state (S,) with something moved at a
+            stroke, at strength 1 anywhere. None where nothing can be.
+        changes: perturbations that are variations of the scene, e.g. "colour": strength in [0, 1] and a generator ->
+            variation name -> value. The environments' `set_variation` takes them in the middle of an episode.
+        playground: makes what a person can do with the mouse; None where there is nothing.
         invariant: names of state columns whose absolute value changes nothing, e.g. a robot's place on endless ground.
         angles: names of state columns in radians that go round and round.
     """
@@ -129,6 +171,9 @@ class Task:
         return bool(self.rules)
 
     distance: Callable[[np.ndarray, np.ndarray, str], np.ndarray] | None = None
+    teleport: Callable[[np.ndarray, float, np.random.Generator, Mapping[str, Any]], np.ndarray] | None = None
+    changes: Mapping[str, Callable[[float, np.random.Generator], Mapping[str, Any]]] = field(default_factory=dict)
+    playground: Callable[[], Playground] | None = None
     invariant: Sequence[str] = ()
     angles: Sequence[str] = ()
 

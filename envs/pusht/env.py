@@ -9,13 +9,19 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
+from .geometry import STATE_SIZE, as_state
 from .physics import CONTROL_HZ
-from .scenes import SceneOptions, Scenes, make_start, per_scene
+from .scenes import SceneOptions, Scenes
+from .starts import make_start, per_scene
+from .variations import Variation
 from .window import Window
 
 __all__ = ["PushTEnv", "PushTVectorEnv"]
 
 _RENDER_SIZE = 512
+
+VariationLike = Mapping[str, Any] | Variation
+"""Names -> values; see `variations`."""
 
 
 class PushTEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
@@ -30,8 +36,8 @@ class PushTEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
 
     `reset(options=...)` takes "state" (5, 7 or 10 numbers, set exactly; missing velocities are zero), "goal" (block
     pose of 3 numbers, or a state, whose agent position then counts in the `pose` rule) and "variation" (see
-    `variations`). The goal's marker is drawn at a block pose; for a goal with an agent it stays at the default, so that
-    the picture does not give the goal away.
+    `variations`). The goal's marker is drawn at a block pose; for a goal with an agent it stays at the default in
+    observations, so that they do not give the goal away; `render` shows it at the goal.
 
     Args:
         obs_type: "pixels", "state" or "pixels_state".
@@ -75,6 +81,38 @@ class PushTEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
         self._scenes.step(np.asarray(action)[None])
         observation, info = self._result(with_goal_pixels=False)
         return observation, float(self._scenes.rewards()[0]), info["success"], False, info
+
+    def set_state(self, state: ArrayLike) -> None:
+        """Put agent and block elsewhere, state (5, 7 or 10 numbers) as at a reset; goal, time and looks stay.
+
+        Raises:
+            ValueError: a state of a wrong length or not finite, or no reset before.
+        """
+        row = as_state(state)
+        if row.shape != (STATE_SIZE,):
+            raise ValueError(f"state: expected one row for one environment, got shape {row.shape}")
+        self._scenes.set_states(np.zeros(1, int), row[None])
+
+    def set_variation(self, variation: VariationLike | None) -> None:
+        """Change looks or floor from now on, until the next reset; the names not given stay, None restores the reset's.
+
+        Raises:
+            ValueError: an unknown name, a value outside its range, or a size or shape, which only a reset can change.
+        """
+        self._scenes.set_variations({0: variation})
+
+    def variation(self) -> dict[str, Any]:
+        """The present variation, all names -> values."""
+        return self._scenes.variations()[0]
+
+    def observe(self) -> dict[str, Any]:
+        """The observation of the present state, without a step."""
+        return {key: value[0] for key, value in self._scenes.observation().items()}
+
+    def info(self) -> dict[str, Any]:
+        """The info of the present state, as a step would return it."""
+        info = {key: value[0] for key, value in self._scenes.info(with_goal_pixels=False).items()}
+        return info | {"coverage": float(info["coverage"]), "success": bool(info["success"])}
 
     def render(self) -> NDArray[np.uint8] | None:
         """The scene, uint8 (512, 512, 3), for "rgb_array"; None for the other modes."""
@@ -156,9 +194,7 @@ class PushTVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
             ValueError: for an unknown option or a batch of a wrong length.
         """
         options = dict(options or {})
-        mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs)), bool)
-        if mask.shape != (self.num_envs,):
-            raise ValueError(f"reset_mask: expected shape {(self.num_envs,)}, got {mask.shape}")
+        mask = self._mask(options.pop("reset_mask", None), "reset_mask")
         self._seed(seed, mask)
         self._restart(mask, per_scene(options, self.num_envs))
         return self._scenes.observation(), self._scenes.info(with_goal_pixels=True)
@@ -179,6 +215,51 @@ class PushTVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
         self._ended = terminated | truncated
         return self._scenes.observation(), rewards, terminated, truncated, self._scenes.info(bool(restart.any()))
 
+    def set_state(self, states: ArrayLike, mask: ArrayLike | None = None) -> None:
+        """Put agent and block elsewhere in the environments of the mask; goals, time and looks stay.
+
+        Args:
+            states: (B, 5 | 7 | 10), as at a reset; rows outside the mask do not count.
+            mask: bool (B,); by default all.
+
+        Raises:
+            ValueError: a wrong shape, a state that is not finite, or no reset before.
+        """
+        rows, states = np.flatnonzero(self._mask(mask, "mask")), np.asarray(states, np.float64)
+        if states.ndim != 2 or len(states) != self.num_envs:
+            raise ValueError(f"states: expected one row for each of {self.num_envs} environments, got {states.shape}")
+        self._scenes.set_states(rows, as_state(states[rows]))
+
+    def set_variation(
+        self, variation: VariationLike | Sequence[VariationLike] | None, mask: ArrayLike | None = None
+    ) -> None:
+        """Change looks or floor of the environments of the mask from now on, until their next reset.
+
+        Args:
+            variation: one mapping of names to values for all, or a list of B; the names not given stay. None restores
+                the reset's.
+            mask: bool (B,); by default all.
+
+        Raises:
+            ValueError: an unknown name, a value outside its range, or a size or shape, which only a reset can change.
+                Nothing is changed then.
+        """
+        split = per_scene({"variation": variation}, self.num_envs)
+        rows = np.flatnonzero(self._mask(mask, "mask")).tolist()
+        self._scenes.set_variations({row: split[row]["variation"] for row in rows})
+
+    def variations(self) -> list[dict[str, Any]]:
+        """The present variation of each environment, all names -> values."""
+        return self._scenes.variations()
+
+    def observe(self) -> dict[str, Any]:
+        """The observations of the present states, without a step."""
+        return self._scenes.observation()
+
+    def info(self) -> dict[str, Any]:
+        """The info of the present states, as a step would return it."""
+        return self._scenes.info(with_goal_pixels=False)
+
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """The scenes, uint8 (512, 512, 3) each, for "rgb_array"."""
         if self.render_mode is None:
@@ -190,6 +271,13 @@ class PushTVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
         self._scenes.reset({i: make_start(options[i], self._rngs[i]) for i in rows})
         self._elapsed[mask] = 0
         self._ended[mask] = False
+
+    def _mask(self, mask: ArrayLike | None, name: str) -> NDArray[np.bool_]:
+        """Return a mask (B,); None stands for all."""
+        found = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask, bool)
+        if found.shape != (self.num_envs,):
+            raise ValueError(f"{name}: expected shape {(self.num_envs,)}, got {found.shape}")
+        return found
 
     def _seed(self, seed: int | Sequence[int | None] | None, mask: NDArray[np.bool_]) -> None:
         """Reseed the environments of the mask; None leaves a generator as it is."""

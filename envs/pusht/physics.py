@@ -1,7 +1,8 @@
 """PushT's physics on pymunk, number for number those of gym-pusht 0.1.8, and a simulator that rolls actions out.
 
 Ten substeps of 0.01 s an environment step; the agent is a kinematic disc drawn to its target by a PD controller
-(gains 100 and 20); the block has mass 1, no friction, and a damping of 0, so it moves only while it is pushed.
+(gains 100 and 20); the block has mass 1, no friction, and a damping of 0, so it moves only while it is pushed,
+unless the variation "floor.slip" lets it slide on.
 gym-pusht is https://github.com/huggingface/gym-pusht.
 
 The substep loop calls pymunk's C functions without its Python wrappers, which is several times faster: a kinematic body
@@ -59,7 +60,7 @@ class World:
 
     Args:
         state: float64 (10,), set exactly.
-        variation: sizes and shape of agent and block.
+        variation: sizes and shape of agent and block, and the floor's slip.
     """
 
     __slots__ = ("_agent", "_block", "_position", "_space", "_vector", "_velocity")
@@ -110,7 +111,7 @@ class PushTSimulator:
 
     Args:
         action_mode: "relative" or "absolute", as in `PushTEnv`.
-        variation: sizes and shape of agent and block.
+        variation: sizes and shape of agent and block, and the floor's slip.
 
     Raises:
         ValueError: for an unknown action mode.
@@ -171,7 +172,7 @@ def _build(variation: Variation) -> tuple[Any, Any, Any]:
     The space owns the rest: all is freed with it.
     """
     space = lib.cpSpaceNew()
-    lib.cpSpaceSetDamping(space, 0.0)
+    lib.cpSpaceSetDamping(space, variation.floor_slip**CONTROL_HZ)
     agent, block = lib.cpBodyNewKinematic(), lib.cpBodyNew(1.0, _moment(variation.shape))
     lib.cpBodySetPosition(agent, (256.0, 400.0))
     lib.cpBodySetCenterOfGravity(block, variation.shape.center_of_gravity)

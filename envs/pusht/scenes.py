@@ -1,6 +1,6 @@
 """A batch of PushT scenes: what `PushTEnv` (one) and `PushTVectorEnv` (many) share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,38 +8,18 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from .geometry import (
-    COVERAGE_THRESHOLD,
-    STATE_SIZE,
-    WORLD_SIZE,
-    as_goal,
-    as_state,
-    coverage,
-    pose_success,
-    valid_state,
-)
+from .geometry import COVERAGE_THRESHOLD, STATE_SIZE, WORLD_SIZE, as_goal, coverage, pose_success
 from .physics import ACTION_MODES, World, targets
 from .render import Renderer
-from .variations import Variation, make_variation
+from .starts import DEFAULT_GOAL, SceneStart
+from .variations import Variation, merge_variation, variation_names
 
-__all__ = [
-    "DEFAULT_GOAL",
-    "OBS_TYPES",
-    "SUCCESS_RULES",
-    "SceneOptions",
-    "SceneStart",
-    "Scenes",
-    "draw_start",
-    "make_start",
-    "per_scene",
-]
+__all__ = ["OBS_TYPES", "SUCCESS_RULES", "SceneOptions", "Scenes"]
 
 OBS_TYPES = ("pixels", "state", "pixels_state")
 SUCCESS_RULES = ("coverage", "pose")
-DEFAULT_GOAL = (256.0, 256.0, np.pi / 4)
 STATE_BOUND = 1e6
 """Far beyond any state: positions stay in the world, but speeds and the unwrapped angle have no bound of their own."""
-_RESET_KEYS = ("state", "goal", "variation")
 
 Array = NDArray[np.float64]
 
@@ -90,54 +70,6 @@ class SceneOptions:
         return spaces.Box(low, high, (2,), np.float32)
 
 
-@dataclass(frozen=True)
-class SceneStart:
-    """One episode's start: state (10,), goal (10,) with NaN where the agent does not count, and the variation."""
-
-    state: Array
-    goal: Array
-    variation: Variation
-
-
-def draw_start(rng: np.random.Generator, variation: Variation) -> Array:
-    """Draw a start state (10,) from gym-pusht's distribution, again until nothing overlaps.
-
-    gym-pusht draws agent and block position and the block's angle, and turns the block about its centre of gravity
-    after it has placed it. Some of its starts put the block in a wall or the agent in the block; those are drawn
-    again here.
-    """
-    cx, cy = variation.shape.center_of_gravity
-    while True:
-        agent = rng.integers(50, 450), rng.integers(50, 450)
-        x, y = rng.integers(100, 400), rng.integers(100, 400)
-        angle = rng.uniform(-np.pi, np.pi)
-        cos, sin = np.cos(angle), np.sin(angle)
-        turned = np.array((x + cx - cos * cx + sin * cy, y + cy - sin * cx - cos * cy, angle))
-        state = as_state(np.concatenate((agent, turned)))
-        if valid_state(state, variation.shape, margin=0.0) and _clearance(state, variation) > 0:
-            return state
-
-
-def make_start(options: Mapping[str, Any], rng: np.random.Generator) -> SceneStart:
-    """Resolve the reset options of one environment.
-
-    Raises:
-        ValueError: for an unknown option, a state or goal of a wrong length, or an unknown variation.
-    """
-    unknown = sorted(set(options) - set(_RESET_KEYS))
-    if unknown:
-        raise ValueError(f"unknown reset option {', '.join(map(repr, unknown))}; known: {', '.join(_RESET_KEYS)}")
-    variation = options.get("variation")
-    variation = variation if isinstance(variation, Variation) else make_variation(variation)
-    state, goal = options.get("state"), options.get("goal")
-    start = draw_start(rng, variation) if state is None else as_state(state)
-    resolved = as_goal(DEFAULT_GOAL if goal is None else goal)
-    for name, array in (("state", start), ("goal", resolved)):
-        if array.shape != (STATE_SIZE,):
-            raise ValueError(f"{name}: expected one row for one environment, got shape {array.shape}")
-    return SceneStart(start, resolved, variation)
-
-
 def _marked(goals: Array) -> Array:
     """Return where the goal's marker is drawn (B, 10): at a block pose; a goal with an agent leaves it at the default.
 
@@ -166,6 +98,7 @@ class Scenes:
         self.successes = np.zeros(count, bool)
         self._worlds: list[World | None] = [None] * count
         self._variations = [Variation()] * count
+        self._first_variations = [Variation()] * count
         size = options.image_size if options.pixels else 0
         self._background, self.goal_pixels = np.zeros((2, count, size, size, 3), np.uint8)
         self._renderer: Renderer | None = None
@@ -175,15 +108,42 @@ class Scenes:
         for index, start in starts.items():
             self.states[index], self.goals[index] = start.state, start.goal
             self.goal_states[index] = np.where(np.isnan(start.goal), start.state, start.goal)
-            self._variations[index] = start.variation
+            self._variations[index] = self._first_variations[index] = start.variation
             self._worlds[index] = World(start.state, start.variation)
         rows = np.array(sorted(starts), int)
         self._measure(rows)
         if self.options.pixels:
-            same = all(v == self._variations[0] for v in self._variations)
-            self._renderer = Renderer(self.options.image_size, self._variations[0] if same else self._variations)
-            self._background = self._renderer.background(_marked(self.goals))
-            self.goal_pixels[rows] = self._renderer.draw(self._background, self.goal_states)[rows]
+            renderer = self._paint()
+            self.goal_pixels[rows] = renderer.draw(self._background, self.goal_states)[rows]
+
+    def set_states(self, rows: NDArray[np.int64], states: Array) -> None:
+        """Put the things of the given scenes elsewhere, states (M, 10) for rows (M,); goals stay as they are."""
+        self._check_started(rows)
+        self.states[rows] = states
+        for index in rows.tolist():
+            self._worlds[index] = World(self.states[index], self._variations[index])
+        self._measure(rows)
+
+    def set_variations(self, changes: Mapping[int, Mapping[str, Any] | Variation | None]) -> None:
+        """Change looks and floor of the scenes whose index is given, from now on; see `merge_variation`.
+
+        Goals, and the pictures of them, stay as they are. A scene whose floor changes loses the memory of its contacts.
+
+        Raises:
+            ValueError: before the first reset, or for a change that only a reset can make; nothing is changed then.
+        """
+        self._check_started(np.array(sorted(changes), int))
+        new = {i: merge_variation(self._variations[i], one, self._first_variations[i]) for i, one in changes.items()}
+        for index, variation in new.items():
+            if variation.floor_slip != self._variations[index].floor_slip:
+                self._worlds[index] = World(self.states[index], variation)
+            self._variations[index] = variation
+        if self.options.pixels and new:
+            self._paint()
+
+    def variations(self) -> list[dict[str, Any]]:
+        """The present variation of each scene, names -> values, all names."""
+        return [variation_names(one) for one in self._variations]
 
     def step(self, actions: ArrayLike, active: NDArray[np.bool_] | None = None) -> None:
         """Advance by one step (0.1 s).
@@ -224,9 +184,9 @@ class Scenes:
         return self._renderer.draw(self._background, self.states)
 
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
-        """One scene at another size: uint8 (size, size, 3)."""
+        """One scene for people, uint8 (size, size, 3): the marker is at the goal, whatever the goal is."""
         renderer = Renderer(size, self._variations[index])
-        background = renderer.background(_marked(self.goals[index : index + 1]))
+        background = renderer.background(self.goals[index : index + 1])
         return renderer.draw(background, self.states[index : index + 1])[0]
 
     def observation(self) -> dict[str, Any]:
@@ -254,6 +214,17 @@ class Scenes:
         """gym-pusht's reward (B,): coverage over 0.95, at most 1."""
         return np.minimum(self.coverages / COVERAGE_THRESHOLD, 1.0)
 
+    def _paint(self) -> Renderer:
+        """Draw everything that does not move anew, for the present looks; returns what draws the rest."""
+        same = all(v == self._variations[0] for v in self._variations)
+        self._renderer = Renderer(self.options.image_size, self._variations[0] if same else self._variations)
+        self._background = self._renderer.background(_marked(self.goals))
+        return self._renderer
+
+    def _check_started(self, rows: NDArray[np.int64]) -> None:
+        if any(self._worlds[index] is None for index in rows.tolist()):
+            raise ValueError("call reset() before changing a scene")
+
     def _measure(self, rows: NDArray[np.int64]) -> None:
         """Bring coverage and success up to date where the block has moved."""
         shapes = [self._variations[i].shape for i in rows]
@@ -264,36 +235,3 @@ class Scenes:
             self.successes[rows] = pose_success(self.states[rows], self.goals[rows])
         else:
             self.successes[rows] = self.coverages[rows] > COVERAGE_THRESHOLD
-
-
-def _clearance(state: Array, variation: Variation) -> float:
-    """Distance between the agent's rim and the block; negative if they overlap."""
-    offset = state[:2] - state[2:4]
-    cos, sin = np.cos(state[4]), np.sin(state[4])
-    local = np.array((cos * offset[0] + sin * offset[1], cos * offset[1] - sin * offset[0]))
-    beyond = np.maximum(np.abs(local - variation.shape.centers) - variation.shape.halves, 0.0)
-    return float(np.linalg.norm(beyond, axis=1).min() - variation.agent_radius)
-
-
-def per_scene(options: Mapping[str, Any] | None, count: int) -> list[dict[str, Any]]:
-    """Split batched reset options into one mapping a scene.
-
-    Args:
-        options: "state" and "goal" with one row for all or one for each scene; "variation" one mapping or B of them.
-        count: B.
-
-    Raises:
-        ValueError: if a batch has another length than B.
-    """
-    split: list[dict[str, Any]] = [{} for _ in range(count)]
-    for name, value in (options or {}).items():
-        rows: Sequence[Any]
-        if value is None or isinstance(value, Mapping | Variation) or (name != "variation" and np.ndim(value) <= 1):
-            rows = [value] * count
-        else:
-            rows = value
-        if len(rows) != count:
-            raise ValueError(f"{name}: expected one row or {count} (the number of environments), got {len(rows)}")
-        for one, row in zip(split, rows, strict=True):
-            one[name] = row
-    return split

@@ -1,7 +1,11 @@
-"""Named variations of PushT: how the scene looks, and the block's and agent's size and shape.
+"""Named variations of PushT: looks, the block's and agent's size and shape, and how slippery the floor is.
 
-Pass them at reset: ``env.reset(options={"variation": {"block.color": (200, 60, 60), "block.scale": 25.0}})``.
+Pass them at reset: ``env.reset(options={"variation": {"block.color": (200, 60, 60), "block.scale": 25.0}})``. All but
+sizes and shapes can also change in the middle of an episode: ``env.unwrapped.set_variation({"floor.slip": 0.5})``.
 `VARIATIONS` is the one table of names, defaults and ranges.
+
+There is no mass to vary: the agent moves as it wants whatever it meets, and the block moves only as far as it is
+pushed, so that a heavier block, with a moment of inertia to match, moves alike to the last digit.
 """
 
 from collections.abc import Mapping
@@ -12,7 +16,15 @@ import numpy as np
 
 from .geometry import SHAPES, BlockShape, block_shape
 
-__all__ = ["VARIATIONS", "Variation", "VariationSpec", "make_variation", "sample_variation"]
+__all__ = [
+    "VARIATIONS",
+    "Variation",
+    "VariationSpec",
+    "make_variation",
+    "merge_variation",
+    "sample_variation",
+    "variation_names",
+]
 
 Color = tuple[int, int, int]
 
@@ -49,7 +61,13 @@ VARIATIONS: dict[str, VariationSpec] = {
     "goal.color": VariationSpec("color", (144, 238, 144), "goal region"),
     "goal.visible": VariationSpec("bool", True, "whether the goal region is drawn"),
     "stem.color": VariationSpec("color", None, "every bar of the block but the first; None is the block's colour"),
+    "floor.slip": VariationSpec(
+        "number", 0.0, "share of its speed that a free block keeps over 0.1 s; changes the physics", 0.0, 0.9
+    ),
 }
+
+_FIXED = ("agent.radius", "block.scale", "block.shape")
+"""What only a reset can change: the block would land in the agent, and the goal would be another."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,7 @@ class Variation:
     goal_color: Color = (144, 238, 144)
     goal_visible: bool = True
     stem_color: Color | None = None
+    floor_slip: float = 0.0
 
     @property
     def shape(self) -> BlockShape:
@@ -85,6 +104,33 @@ def make_variation(named: Mapping[str, Any] | None = None) -> Variation:
         raise ValueError(f"unknown PushT variation {', '.join(map(repr, unknown))}; known: {', '.join(VARIATIONS)}")
     values = {name.replace(".", "_"): _checked(name, value) for name, value in named.items()}
     return Variation(**values)
+
+
+def variation_names(variation: Variation) -> dict[str, Any]:
+    """Return all values by the names of `VARIATIONS`."""
+    return {name: getattr(variation, name.replace(".", "_")) for name in VARIATIONS}
+
+
+def merge_variation(present: Variation, change: Mapping[str, Any] | Variation | None, first: Variation) -> Variation:
+    """Return what a scene becomes by a change in the middle of an episode.
+
+    Args:
+        present: as the scene is.
+        change: names -> values to change, or all of them; None goes back to `first`.
+        first: as the scene was after its reset.
+
+    Raises:
+        ValueError: for an unknown name, a value outside its range, or a size or shape other than the present one.
+    """
+    if change is None:
+        return first
+    merged = change if isinstance(change, Variation) else make_variation(variation_names(present) | dict(change))
+    fixed = [
+        name for name in _FIXED if getattr(merged, name.replace(".", "_")) != getattr(present, name.replace(".", "_"))
+    ]
+    if fixed:
+        raise ValueError(f"{', '.join(fixed)} cannot change in the middle of an episode; pass it at reset instead")
+    return merged
 
 
 def sample_variation(rng: np.random.Generator, names: tuple[str, ...] | None = None) -> dict[str, Any]:

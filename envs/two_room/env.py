@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import gymnasium
@@ -101,10 +101,12 @@ class TwoRoomVectorEnv(gymnasium.vector.VectorEnv[Observation, npt.NDArray[Any],
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._fields = {name: _spread(value, num_envs) for name, value in vars(Scene()).items()}
+        self._first_fields = {name: value.copy() for name, value in self._fields.items()}
         self._scene = Scene(**self._fields)
         self._states, self._goals = np.zeros((num_envs, 2)), np.zeros((num_envs, 2))
         self._steps, self._finished = np.zeros(num_envs, np.int64), np.zeros(num_envs, bool)
         self._backgrounds = render_backgrounds(image_size, self._scene)
+        self._goal_pixels = self._backgrounds.copy()
         self._ready, self._window = False, Window(RENDER_SIZE, "wmkit TwoRoom")
 
     def reset(
@@ -167,6 +169,58 @@ class TwoRoomVectorEnv(gymnasium.vector.VectorEnv[Observation, npt.NDArray[Any],
         self._show()
         return self._observe(), rewards, terminated, truncated, self._info(with_goal=bool(restarted.any()))
 
+    def set_state(self, states: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> None:
+        """Puts agents elsewhere; goals, time and scenes stay.
+
+        Args:
+            states: (B, 2), places in free space; rows outside the mask do not count.
+            mask: (B,) bool, which agents; by default all.
+
+        Raises:
+            ValueError: If a place overlaps a wall or the shape is wrong, or `reset` was never called.
+        """
+        chosen = self._mask(mask)
+        scene = Scene(**{name: value[chosen] for name, value in self._fields.items()})
+        places = self._given("state", chosen, {"state": states}, scene)
+        self._states[chosen] = np.zeros((0, 2)) if places is None else places
+
+    def set_variation(
+        self, variation: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, mask: npt.ArrayLike | None = None
+    ) -> None:
+        """Changes scenes from now on, until their next reset. Goals, and the pictures of them, stay as they are.
+
+        Args:
+            variation: Name -> value, as at a reset, or a list of B such mappings; the names not given stay. None
+                restores the reset's.
+            mask: (B,) bool, which environments; by default all.
+
+        Raises:
+            ValueError: If a name is unknown or a value refused, as at a reset, or if a wall would stand on an agent or
+                on its goal. Nothing is changed then.
+        """
+        chosen = self._mask(mask)
+        fields = {name: value[chosen] for name, value in self._varied(variation).items()}
+        scene = Scene(**fields)
+        if not (is_free(self._states[chosen], scene) & is_free(self._goals[chosen], scene)).all():
+            raise ValueError("variation: a wall would stand on the agent or its goal; move the agent first, or reset")
+        for name, value in fields.items():
+            self._fields[name][chosen] = value
+        if "pixels" in self._observed:
+            self._backgrounds[chosen] = render_backgrounds(self.image_size, scene)
+
+    def variations(self) -> list[dict[str, Any]]:
+        """The present variation of each environment, all names -> values."""
+        columns = {name: self._fields[one.field].tolist() for name, one in VARIATIONS.items()}
+        return [{name: column[row] for name, column in columns.items()} for row in range(self.num_envs)]
+
+    def observe(self) -> Observation:
+        """The observations of the present states, without a step."""
+        return self._observe()
+
+    def info(self) -> dict[str, Any]:
+        """The info of the present states, as a step would return it."""
+        return self._info(with_goal=False)
+
     def render(self) -> tuple[npt.NDArray[np.uint8], ...] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Frames for people, B of (224, 224, 3) uint8, without the goal; None if ``render_mode`` is not "rgb_array"."""
         if self.render_mode != "rgb_array" or not self._ready:
@@ -189,11 +243,12 @@ class TwoRoomVectorEnv(gymnasium.vector.VectorEnv[Observation, npt.NDArray[Any],
         if goals is None:
             goals = draw_goals(self.np_random, scene, states, cross_room)
         for name, value in fields.items():
-            self._fields[name][mask] = value
+            self._fields[name][mask] = self._first_fields[name][mask] = value
         self._states[mask], self._goals[mask] = states, goals
         self._steps[mask], self._finished[mask] = 0, False
         if "pixels" in self._observed:
             self._backgrounds[mask] = render_backgrounds(self.image_size, scene)
+            self._goal_pixels[mask] = draw_agents(self._backgrounds[mask], goals, scene)
         self._ready = True
 
     def _new_fields(self, mask: Bools, variation: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
@@ -204,6 +259,29 @@ class TwoRoomVectorEnv(gymnasium.vector.VectorEnv[Observation, npt.NDArray[Any],
             fields["door_position"] = self.np_random.uniform(door.low, door.high, int(mask.sum()))
         given = parse_variations(variation, (self.num_envs,))
         return fields | {name: value[mask] for name, value in given.items()}
+
+    def _varied(self, variation: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> dict[str, npt.NDArray[Any]]:
+        """The fields (B, ...) of all scenes after a change."""
+        if variation is None:
+            return self._first_fields
+        fields = {name: value.copy() for name, value in self._fields.items()}
+        if isinstance(variation, Mapping):
+            return fields | parse_variations(variation, (self.num_envs,))
+        if len(variation) != self.num_envs:
+            raise ValueError(f"variation: expected one or {self.num_envs} (one an environment), got {len(variation)}")
+        for row, one in enumerate(variation):
+            for name, value in parse_variations(one, ()).items():
+                fields[name][row] = value
+        return fields
+
+    def _mask(self, mask: npt.ArrayLike | None) -> Bools:
+        """A mask (B,); None stands for all."""
+        found = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask, bool)
+        if found.shape != (self.num_envs,):
+            raise ValueError(f"mask: expected shape {(self.num_envs,)}, got {found.shape}")
+        if not self._ready:
+            raise ValueError("call reset before changing a scene")
+        return found
 
     def _given(self, name: str, mask: Bools, options: Mapping[str, Any], scene: Scene) -> Array | None:
         """The places that an option sets, (n, 2) float64, or None without that option."""
@@ -236,7 +314,7 @@ class TwoRoomVectorEnv(gymnasium.vector.VectorEnv[Observation, npt.NDArray[Any],
             "door.position": self._fields["door_position"].copy(),
         }
         if with_goal and "pixels" in self._observed:
-            info["goal_pixels"] = draw_agents(self._backgrounds, self._goals, self._scene)
+            info["goal_pixels"] = self._goal_pixels.copy()
         return info
 
     def _show(self) -> None:

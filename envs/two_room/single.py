@@ -67,6 +67,26 @@ class TwoRoomEnv(gymnasium.Env[Observation, npt.NDArray[Any]]):
         observation, reward, terminated, _, info = self._batch.step(action[None])
         return _first(observation), float(reward[0]), bool(terminated[0]), False, _first(info)
 
+    def set_state(self, state: npt.ArrayLike) -> None:
+        """Puts the agent at a free place (2,); goal, time and scene stay. Raises ValueError if it overlaps a wall."""
+        self._batch.set_state(np.asarray(state, np.float64)[None])
+
+    def set_variation(self, variation: Mapping[str, Any] | None) -> None:
+        """Changes the scene from now on, until the next reset, as in `TwoRoomVectorEnv.set_variation`."""
+        self._batch.set_variation(variation)
+
+    def variation(self) -> dict[str, Any]:
+        """The present variation, all names -> values."""
+        return self._batch.variations()[0]
+
+    def observe(self) -> Observation:
+        """The observation of the present state, without a step."""
+        return _first(self._batch.observe())
+
+    def info(self) -> dict[str, Any]:
+        """The info of the present state, as a step would return it."""
+        return _first(self._batch.info())
+
     def render(self) -> npt.NDArray[np.uint8] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A frame for people, (224, 224, 3) uint8, without the goal; None if ``render_mode`` is not "rgb_array"."""
         frames = self._batch.render()

@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
+from .kinematics import STATE_SIZE
 from .model import SECONDS_PER_STEP
 from .rewards import RewardFunction, get_reward
 from .scenes import SceneOptions, Scenes, make_start, per_scene
@@ -85,6 +86,25 @@ class WalkerEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
     def set_variation(self, variation: VariationLike | None) -> None:
         """Change the physics and sensors from now on, until the next reset; None restores dm-control's walker."""
         self._scenes.set_variation(0, make_variation(variation))
+
+    def set_state(self, state: ArrayLike) -> None:
+        """Put the walker into another state (18,); everything else stays. Raises ValueError for another shape."""
+        row = np.array(state, np.float64)
+        if row.shape != (STATE_SIZE,) or not np.isfinite(row).all():
+            raise ValueError(f"state: expected {STATE_SIZE} finite numbers, got shape {row.shape}")
+        self._scenes.set_state(0, row)
+
+    def variation(self) -> dict[str, float]:
+        """The present variation, all names -> numbers."""
+        return self._scenes.variations()[0]
+
+    def observe(self) -> dict[str, Any]:
+        """The observation of the present state, without a step."""
+        return self._observation()
+
+    def info(self) -> dict[str, Any]:
+        """The info of the present state, as a step would return it."""
+        return self._info()
 
     def render(self) -> NDArray[np.uint8] | None:
         """The scene, uint8 (480, 480, 3), for "rgb_array"; None without a mode."""
@@ -190,10 +210,49 @@ class WalkerVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], N
         for row in np.flatnonzero(self._mask(mask, "mask")).tolist():
             self._scenes.set_reward(row, get_reward(reward))
 
-    def set_variation(self, variation: VariationLike | None, mask: ArrayLike | None = None) -> None:
-        """Change the physics and sensors of the environments of the mask until their next reset; by default of all."""
-        for row in np.flatnonzero(self._mask(mask, "mask")).tolist():
-            self._scenes.set_variation(row, make_variation(variation))
+    def set_variation(
+        self, variation: VariationLike | Sequence[VariationLike] | None, mask: ArrayLike | None = None
+    ) -> None:
+        """Change the physics and sensors of the environments of the mask until their next reset; by default of all.
+
+        Args:
+            variation: one for all or a list of B, in place of what was before; None restores dm-control's walker.
+            mask: bool (B,).
+        """
+        split = per_scene({"variation": variation}, self.num_envs)
+        made = {
+            row: make_variation(split[row]["variation"]) for row in np.flatnonzero(self._mask(mask, "mask")).tolist()
+        }
+        for row, one in made.items():
+            self._scenes.set_variation(row, one)
+
+    def set_state(self, states: ArrayLike, mask: ArrayLike | None = None) -> None:
+        """Put the walkers of the mask into other states; everything else stays.
+
+        Args:
+            states: (B, 18); rows outside the mask do not count.
+            mask: bool (B,); by default all.
+
+        Raises:
+            ValueError: a wrong shape, a state that is not finite, or no reset before.
+        """
+        rows, states = np.flatnonzero(self._mask(mask, "mask")), np.array(states, np.float64)
+        if states.shape != (self.num_envs, STATE_SIZE) or not np.isfinite(states[rows]).all():
+            raise ValueError(f"states: expected finite numbers {(self.num_envs, STATE_SIZE)}, got shape {states.shape}")
+        for row in rows.tolist():
+            self._scenes.set_state(row, states[row])
+
+    def variations(self) -> list[dict[str, float]]:
+        """The present variation of each environment, all names -> numbers."""
+        return self._scenes.variations()
+
+    def observe(self) -> dict[str, Any]:
+        """The observations of the present states, without a step."""
+        return self._scenes.observation()
+
+    def info(self) -> dict[str, Any]:
+        """The info of the present states, as a step would return it."""
+        return self._scenes.info()
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """The scenes, uint8 (480, 480, 3) each, for "rgb_array"."""

@@ -124,14 +124,22 @@ class Scenes:
     def reset(self, starts: Mapping[int, Start]) -> None:
         """Begin new episodes of the walkers whose index is given."""
         for index, start in starts.items():
-            data = self._datas[index]
-            self._mujoco.mj_resetData(self._models[index], data)
-            data.qpos[:], data.qvel[:] = np.split(start.state, 2)
-            self.states[index], self.rewards[index] = start.state, 0.0
+            self.rewards[index] = 0.0
+            self._place(index, start.state)
             self.set_variation(index, start.variation)
             self._stuck[index] = start.state
             self._functions[index] = start.reward or self._functions[index]
             self._started[index] = True
+
+    def set_state(self, index: int, state: Array) -> None:
+        """Put one walker into another state (18,); its variation, what a broken sensor shows and its reward stay."""
+        if not self._started[index]:
+            raise ValueError("call reset() before set_state()")
+        self._place(index, state)
+
+    def variations(self) -> list[dict[str, float]]:
+        """The present variation of each walker, all names -> numbers."""
+        return [variation.named() for variation in self._variations]
 
     def set_variation(self, index: int, variation: Variation) -> None:
         """Change one walker's physics and sensors from now on; a sensor that breaks freezes at the present value."""
@@ -197,6 +205,12 @@ class Scenes:
             self._pool = None
         while self._renderers:
             self._renderers.popitem()[1].close()
+
+    def _place(self, index: int, state: Array) -> None:
+        data = self._datas[index]
+        self._mujoco.mj_resetData(self._models[index], data)
+        data.qpos[:], data.qvel[:] = np.split(state, 2)
+        self.states[index] = state
 
     def _advance(self, rows: NDArray[np.int64], actions: Array) -> None:
         """Step the physics of the given rows, by threads where there are many."""

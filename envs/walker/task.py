@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode
 from wmkit.tasks import Column, StateRollout, Task
 
 from .behaviour import STATISTICS
+from .changes import CHANGES, move_legs
 from .env import WalkerEnv, WalkerVectorEnv
 from .expert import QUALITIES, WalkerExpert
 from .kinematics import BODIES, JOINTS, body_pitches
@@ -67,6 +68,8 @@ WALKER = Task(
     max_steps=1000,
     scene=tuple(VARIATIONS),
     simulator=_simulator,
+    teleport=move_legs,
+    changes=CHANGES,
     invariant=("rootx",),
     angles=("rooty",),
 )

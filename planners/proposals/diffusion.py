@@ -5,7 +5,7 @@ After D-MPC (Zhou et al., 2024, arXiv 2410.05364); joint plans and inpainting as
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -18,6 +18,7 @@ from wmkit.diffusion.noise import fixed_draws
 from wmkit.diffusion.process import Diffusion, Known, Sampling
 
 from ..noise import draw_normal
+from . import likelihood
 from .learned import LearnedProposal, ProposalConfig, View, weighted_mean
 from .pins import Pins, Waypoints
 
@@ -33,6 +34,8 @@ class DiffusionProposal(LearnedProposal):
 
     Attributes:
         inpaint_goal: joint proposals only: candidates whose last latent is the context's goal.
+        log_likelihood: `SupportsLikelihood.log_likelihood`; absent from joint proposals, which know the likelihood of
+            actions only together with the latents that follow.
     """
 
     kind: ClassVar[str] = "diffusion-proposal"
@@ -58,6 +61,9 @@ class DiffusionProposal(LearnedProposal):
         self.network = SequenceDenoiser(size, self.features.context_size, features.horizon, **config.network)
         self.diffusion = Diffusion(config.diffusion)
         self.inpaint_goal = False
+        self.log_likelihood: Callable[..., Tensor]
+        if not config.joint:
+            self.log_likelihood = self._log_likelihood
         self._pins = Pins()
         flow = config.diffusion.kind == "flow"
         self.sampling = sampling or Sampling(sampler="flow-euler" if flow else "ddim")
@@ -117,6 +123,44 @@ class DiffusionProposal(LearnedProposal):
             start = self._completed(view, actions.to(self.low), generator)
             drawn = self._denoise(view.repeated(n), n, horizon, generator, start.repeat_interleave(n, dim=0), strength)
         return self._actions(drawn)[:, :horizon].unflatten(0, (context.batch, n))
+
+    def _log_likelihood(self, context: Context, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return (B,), how expected plans are, in nats per model step.
+
+        It estimates the log-density of the plan in normalised units, less the mean log-density of standard normal
+        numbers, so that what the data's spread alone would explain is at about 0. The estimate is the variational bound
+        of the denoising errors, see `likelihood`, with what it leaves out: differences below about a twelfth of the
+        data's standard deviation are blurred, and two draws of noise at each of eight levels, the same for every row
+        and call, take the place of their mean. So compare values of one proposal and horizon, by rank or against a
+        threshold from data, and not those of two. It is no probability, and no proof that a plan is good or possible:
+        where the data's actions are noisy, a plan without the noise, even holding still, is more likely than any of
+        them, so that only low values tell.
+
+        Where H is less than F, the steps after the plan are denoised with it given, and do not count; that is another
+        sampling. Prefixes of `with_prefix` change nothing.
+
+        Args:
+            context: B contexts.
+            actions: (B, H, A), environment units, H at most F.
+            generator: source of the noise; None takes the same noise at every call.
+
+        Raises:
+            ValueError: see `propose`; or a shape that does not fit.
+        """
+        if actions.ndim != 3 or (len(actions), actions.shape[2]) != (context.batch, len(self.low)):
+            expected = f"({context.batch}, H, {len(self.low)})"
+            raise ValueError(f"DiffusionProposal: actions are {tuple(actions.shape)}; expected {expected}")
+        if generator is None:
+            generator = torch.Generator(self.low.device).manual_seed(0)
+        horizon = actions.shape[1]
+        with torch.no_grad():
+            view = self.view(context, horizon)
+            clean = self._extended(view, self.features.scale_actions(actions.to(self.low)), generator)
+
+            def denoise(noisy: Tensor, levels: Tensor, rows: Tensor) -> Tensor:
+                return self.network(noisy, levels, view.vectors[rows])
+
+            return likelihood.log_likelihood(self.diffusion, denoise, clean, horizon, generator)
 
     def imagine(self, context: Context, n: int, horizon: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return n joint plans: actions (B, n, H, A), within the bounds, and the latents (B, n, H, D) that follow.
@@ -228,6 +272,15 @@ class DiffusionProposal(LearnedProposal):
         mask[..., :size] = True
         return self._denoise(view, 1, actions.shape[1], generator, known=Known(values, mask))
 
+    def _extended(self, view: View, scaled: Tensor, generator: torch.Generator) -> Tensor:
+        """Return normalised plans (B, H, A) as sequences (B, F, A), the steps after them denoised."""
+        horizon, missing = scaled.shape[1], self.config.features.horizon - scaled.shape[1]
+        if not missing:
+            return scaled
+        mask = (torch.arange(horizon + missing, device=scaled.device) < horizon)[:, None]
+        known = Known(torch.nn.functional.pad(scaled, (0, 0, 0, missing)), mask.expand(len(scaled), -1, 1))
+        return self._denoise(view, 1, horizon, generator, known=known)
+
     def _actions(self, drawn: Tensor) -> Tensor:
         """Return the actions (M, F, A) of normalised sequences (M, F, S), within the bounds."""
         return self.features.unscale_actions(drawn[..., : len(self.low)]).clamp(self.low, self.high)
@@ -235,6 +288,8 @@ class DiffusionProposal(LearnedProposal):
     def _pinned(self, pins: Pins) -> Self:
         twin = copy.copy(self)
         twin._pins = pins
+        if not self.config.joint:
+            twin.log_likelihood = twin._log_likelihood
         return twin
 
     def _require_joint(self, what: str) -> None:

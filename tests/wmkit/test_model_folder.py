@@ -1,5 +1,6 @@
 """Model folders of any kind; that of a whole model, with every damage, is tested with LeWM."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from wmkit import registry
 from wmkit.errors import UserError
-from wmkit.model_folder import kind_of, load_folder, resolve, save_folder
+from wmkit.model_folder import kind_of, load_folder, resolve, save_folder, weights_sha256
 
 _STATE = {"weight": torch.arange(6.0).view(2, 3), "steps": torch.tensor([3]), "bias": torch.tensor([0.1])}
 
@@ -68,3 +69,24 @@ def test_a_newer_version_is_refused(folder):
     (folder / "config.json").write_text(json.dumps(document | {"version": 99}))
     with pytest.raises(UserError, match="of version 99; this wmkit reads version 1"):
         load_folder(folder, "terminal-value")
+
+
+def test_a_download_takes_the_readout_and_the_calibration_along(monkeypatch, tmp_path):
+    asked = {}
+
+    def snapshot_download(name, allow_patterns):
+        asked[name] = set(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert resolve("some-one/some-model") == tmp_path
+    beside = {f"{part}.{kind}" for part in ("readout", "surprise") for kind in ("json", "safetensors")}
+    assert asked == {"some-one/some-model": beside | {"config.json", "model.safetensors", "README.md"}}
+
+
+def test_the_weights_hash_is_the_configuration_s(tmp_path):
+    save_folder(tmp_path / "m", "test", {}, {"w": torch.zeros(2)})
+    weights = (tmp_path / "m" / "model.safetensors").read_bytes()
+    assert weights_sha256(tmp_path / "m") == hashlib.sha256(weights).hexdigest()
+    with pytest.raises(UserError, match="no model folder"):
+        weights_sha256(tmp_path)

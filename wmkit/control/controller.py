@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ..contracts import Context, Objective, Plan, Planner, PlanningBudget
+from ..monitor.report import Reaction, Surprise
 from .observations import checked, selected
 from .rows import Rows
+from .watch import Monitor, Watch
 
 __all__ = ["Controller"]
 
@@ -27,6 +29,7 @@ class Controller:
         decisions: seconds of each call of `act` that planned, encoding included, for all rows together.
         plan: the last plan, or None.
         planned_rows: (R,), the rows of B that the last plan is for.
+        watch: what the monitor said, with the seconds that it took.
     """
 
     def __init__(
@@ -39,6 +42,8 @@ class Controller:
         warm_start: bool = True,
         budget: PlanningBudget | None = None,
         generator: torch.Generator | None = None,
+        monitor: Monitor | None = None,
+        reaction: Reaction | None = None,
     ) -> None:
         """Create a controller.
 
@@ -51,9 +56,11 @@ class Controller:
             warm_start: whether a plan starts from what remains of the last one.
             budget: limits of one decision; None takes the planner's own.
             generator: source of all randomness; None takes the planner's own.
+            monitor: a `wmkit.SurpriseMonitor`, asked at the start of each model step; None for none.
+            reaction: what to do about a surprise, see `wmkit.monitor.reactions`; None does nothing.
 
         Raises:
-            ValueError: a number out of its range.
+            ValueError: a number out of its range, or a reaction without a monitor.
         """
         if not 1 <= execute <= planner.horizon:
             raise ValueError(f"execute is {execute!r}; give 1 to the planner's horizon, {planner.horizon} model steps")
@@ -69,11 +76,17 @@ class Controller:
         self.decisions: list[float] = []
         self.plan: Plan | None = None
         self.planned_rows = np.zeros(0, dtype=np.int64)
+        self.watch = Watch(monitor, reaction, planner.model.spec)
         self._objective = objective
         self._takes_goal = isinstance(objective, type) or not isinstance(objective, Objective)
         self._goal: Tensor | None = None
         self._steps: np.ndarray | None = None
         self._rows: Rows | None = None
+
+    @property
+    def surprises(self) -> tuple[Surprise | None, ...]:
+        """The monitor's newest report of each row, None before a row's first; empty before all."""
+        return tuple(self.watch.surprises)
 
     def set_goal(
         self, observation: Mapping[str, Any], steps: int | np.ndarray | None = None, mask: np.ndarray | None = None
@@ -109,6 +122,7 @@ class Controller:
             self._rows.has_plan[rows] = False
         else:
             self._rows = None
+            self.watch.reset()
 
     def reset(self, mask: np.ndarray | None = None) -> None:
         """Forget history and plan, as at the start of an episode; goals and the steps left to them stay.
@@ -118,8 +132,10 @@ class Controller:
         """
         if mask is None or self._rows is None:
             self._rows = None
+            self.watch.reset()
             return
-        rows = np.flatnonzero(self._full(mask, self._rows.batch))
+        self.watch.reset(self._full(mask, self._rows.batch))
+        rows = np.flatnonzero(mask)
         self._rows.count[rows] = 0
         self._rows.phase[rows] = 0
         self._rows.has_plan[rows] = False
@@ -142,7 +158,8 @@ class Controller:
         starting = np.flatnonzero(rows.phase == 0)
         if starting.size:
             self._start_blocks(rows, arrays, starting)
-        actions = rows.block[np.arange(rows.batch), rows.phase].copy()
+        actions = self.watch.apply(rows.block[np.arange(rows.batch), rows.phase], arrays)
+        rows.block[np.arange(rows.batch), rows.phase] = actions
         rows.phase = (rows.phase + 1) % self.model.spec.action_repeat
         if self._steps is not None:
             self._steps = np.where(self._steps > 0, self._steps - 1, self._steps)
@@ -242,7 +259,9 @@ class Controller:
     def _start_blocks(self, rows: Rows, arrays: Mapping[str, np.ndarray | Tensor], starting: np.ndarray) -> None:
         """Begin a model step for some rows: remember what is seen, plan where that is due, load the actions."""
         began = time.perf_counter()
-        rows.remember(starting, self._encode(arrays, starting))
+        latents = self._encode(arrays, starting)
+        rows.remember(starting, latents)
+        self._surprised(rows, arrays, starting, latents)
         due = starting[
             ~rows.has_plan[starting] | (rows.cursor[starting] >= np.minimum(self.execute, rows.length[starting]))
         ]
@@ -251,6 +270,19 @@ class Controller:
         rows.load(starting, self.model.spec.action_repeat)
         if due.size:
             self.decisions.append(time.perf_counter() - began)
+
+    def _surprised(
+        self, rows: Rows, arrays: Mapping[str, np.ndarray | Tensor], starting: np.ndarray, latents: Tensor
+    ) -> None:
+        """Ask the monitor, and drop the plans of rows that it says are to be planned anew."""
+        if self.watch.monitor is None:
+            return
+        blocks = torch.from_numpy(rows.block[starting].reshape(len(starting), -1)).to(latents)
+        seen = {key: value[starting] for key, value in arrays.items()}
+        for row in self.watch.begin(latents, blocks, seen, starting, rows.batch):
+            rows.has_plan[row] = False
+            if self._steps is not None and self._steps[row] >= 0:
+                self._steps[row] = self.planner.horizon * self.model.spec.action_repeat
 
     def _alike(self, rows: Rows, due: np.ndarray) -> list[np.ndarray]:
         """Group rows alike in history length, horizon, need of a warm start, and whether there is a last action."""

@@ -11,7 +11,7 @@ from ..errors import UserError
 from .manifest import HELD_OUT, Manifest
 from .protocols import Recording
 
-__all__ = ["check_held_out", "read_recordings"]
+__all__ = ["check_held_out", "describe_origin", "read_recordings"]
 
 _STATE, _ACTION = "state", "action"
 
@@ -53,14 +53,29 @@ def check_held_out(manifest: Manifest, training: Mapping[str, Any]) -> str:
             f"the manifest's pairs come from the {manifest.split!r} split, which training may see; "
             "draw one from held-out episodes with --data"
         )
-    fingerprint, hashes = training.get("fingerprint"), training.get("splits") or {}
-    if not fingerprint:
-        return "held-out pairs; the model does not say what it was trained on"
-    if fingerprint != manifest.fingerprint:
-        return f"held-out pairs of other data ({manifest.fingerprint[:8]}) than the model's ({fingerprint[:8]})"
-    if hashes.get(HELD_OUT) != manifest.split_hash:
+    return describe_origin("pairs", manifest.fingerprint, manifest.split_hash, training)
+
+
+def describe_origin(what: str, fingerprint: str, split_hash: str, training: Mapping[str, Any]) -> str:
+    """Return one line on held-out episodes beside what a model says of its data.
+
+    Args:
+        what: is taken from the episodes, e.g. "pairs".
+        fingerprint: of the data.
+        split_hash: of the data's held-out split.
+        training: "fingerprint" and "splits" (split -> hash) of what the model was trained on.
+
+    Raises:
+        UserError: the same data, split differently.
+    """
+    own, hashes = training.get("fingerprint"), training.get("splits") or {}
+    if not own:
+        return f"held-out {what}; the model does not say what it was trained on"
+    if own != fingerprint:
+        return f"held-out {what} of other data ({fingerprint[:8]}) than the model's ({own[:8]})"
+    if hashes.get(HELD_OUT) != split_hash:
         raise UserError(
-            "the model was trained on another split of the same data, so these pairs may be among what it saw; "
+            f"the model was trained on another split of the same data, so these {what} may be among what it saw; "
             "draw new ones with the data's own splits.json"
         )
-    return f"held-out pairs of the model's own data ({fingerprint[:8]})"
+    return f"held-out {what} of the model's own data ({own[:8]})"

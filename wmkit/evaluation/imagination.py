@@ -11,12 +11,12 @@ from ..contracts import Context, WorldModel
 from ..data.episodes import EpisodeStore
 from ..data.splits import Splits
 from ..errors import UserError
+from .frames import encode_frames
 from .manifest import HELD_OUT
 
 __all__ = ["Imagined", "imagine"]
 
 _LIBRARY_FRAMES = 4000
-_FRAMES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def imagine(
     states = np.stack([store.read("state", [p])[: horizon * repeat + 1 : repeat] for p in long])[..., index]
     actions = np.stack([store.read("action", [p])[: horizon * repeat] for p in long])
     frames, places = _library(store, splits, index)
-    library = _encode(model, frames)
-    real = _encode(model, pixels.reshape(-1, *pixels.shape[2:])).unflatten(0, pixels.shape[:2])
+    library = encode_frames(model, frames)
+    real = encode_frames(model, pixels.reshape(-1, *pixels.shape[2:])).unflatten(0, pixels.shape[:2])
     blocks = torch.as_tensor(actions, dtype=real.dtype, device=real.device).reshape(len(long), 1, horizon, -1)
     with torch.no_grad():
         future = model.rollout(Context(real[:, :1], blocks[:, 0, :0]), blocks).latents[:, 0]
@@ -99,16 +99,6 @@ def _library(store: EpisodeStore, splits: Splits, columns: list[int]) -> tuple[n
     frames = [store.read("pixels", [p])[::stride] for p in positions]
     states = [store.read("state", [p])[::stride] for p in positions]
     return np.concatenate(frames), np.concatenate(states)[:, columns]
-
-
-def _encode(model: WorldModel, frames: np.ndarray) -> Tensor:
-    """Return the latents (F, D) of frames (F, S, S, 3)."""
-    with torch.no_grad():
-        parts = [
-            model.encode({"pixels": frames[first : first + _FRAMES_AT_ONCE, None]})[:, 0]
-            for first in range(0, len(frames), _FRAMES_AT_ONCE)
-        ]
-    return torch.cat(parts)
 
 
 def _nearest(latents: Tensor, library: Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ from .agents import Agent, Start
 from .manifest import Manifest, Pair, reset_options
 from .protocols import SETTLING_STEPS
 
-__all__ = ["Outcomes", "decision_times", "evaluate", "reset_to"]
+__all__ = ["Outcomes", "begin_pairs", "decision_times", "evaluate", "reset_to"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _run(
     """Run one chunk; return states (B, steps + 1, S) and successes (B, steps + 1, 2), plain and at half tolerance."""
     env = task.make_vector(num_envs=len(rows), obs_type=agent.observes, image_size=image_size)
     try:
-        observations, start = _begin(env, manifest, rows)
+        observations, start = begin_pairs(env, manifest, rows)
         agent.reset(start)
         history, hits = [start.states], [_hits(task, start.states, start.goals, rule)]
         for step in range(steps):
@@ -133,7 +133,7 @@ def reset_to(
     return env.reset(seed=seed, options={"state": states, "goal": goals, **forms[-1]})
 
 
-def _begin(env: Any, manifest: Manifest, rows: np.ndarray) -> tuple[Mapping[str, np.ndarray], Start]:
+def begin_pairs(env: Any, manifest: Manifest, rows: np.ndarray) -> tuple[Mapping[str, np.ndarray], Start]:
     """Reset the environments to the pairs' starts, goals and scenes."""
     pairs, goals = [manifest.pairs[row] for row in rows], manifest.goals[rows]
     observations, info = reset_to(env, pairs, manifest.starts[rows], goals, manifest.seed)
@@ -193,7 +193,7 @@ def _timed_episode(
     env = task.make_vector(num_envs=1, obs_type=agent.observes, image_size=image_size)
     times: list[float] = []
     try:
-        observations, start = _begin(env, manifest, np.array([number]))
+        observations, start = begin_pairs(env, manifest, np.array([number]))
         agent.reset(start)
         states, before = start.states, None
         for _ in range(manifest.pairs[number].budget):

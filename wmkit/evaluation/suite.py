@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..contracts import WorldModel
 from ..data.episodes import EpisodeStore
 from ..data.splits import load_splits
@@ -137,30 +135,16 @@ def probe(model: WorldModel, task: Task, store: EpisodeStore) -> dict[str, float
     """Return how well a linear map of the latent gives each of the task's probes on held-out frames: R2 by name.
 
     Args:
-        model: encodes "pixels" alone.
+        model: reads one observation.
         task: names the probes.
         store: the data set.
 
     Raises:
-        UserError: the frames have another size than the model's.
+        UserError: the data do not fit the model, or fewer than two episodes are held out.
     """
-    import torch
-
     from ..training.diagnostics import linear_probe
+    from .frames import check_fit, read_frames
 
-    splits = load_splits(store)
-    wanted = set(splits.episodes(HELD_OUT)[:_PROBE_EPISODES])
-    positions = [position for position, index in enumerate(store.episodes.tolist()) if index in wanted]
-    shape = model.spec.observations["pixels"].shape
-    latents, states, episodes = [], [], []
-    for position in positions:
-        pixels = store.read("pixels", [position])[::_PROBE_STRIDE]
-        if pixels.shape[1:] != tuple(shape):
-            raise UserError(f"{store.folder} has frames {pixels.shape[1:]}, the model takes {tuple(shape)}")
-        with torch.no_grad():
-            latents.append(model.encode({"pixels": pixels[:, None]})[:, 0].float().cpu())
-        states.append(store.read("state", [position])[::_PROBE_STRIDE])
-        episodes.append(np.full(len(pixels), position))
-    known = np.concatenate(states)
-    targets = {name: torch.as_tensor(np.asarray(read(known), np.float32)) for name, read in task.probes.items()}
-    return linear_probe(torch.cat(latents), torch.as_tensor(np.concatenate(episodes)), targets)
+    check_fit(model, store)
+    frames = read_frames(model, task, store, load_splits(store), HELD_OUT, _PROBE_EPISODES, _PROBE_STRIDE)
+    return linear_probe(frames.latents, frames.episodes, frames.targets)

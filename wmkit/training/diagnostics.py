@@ -15,9 +15,13 @@ __all__ = [
     "collapse_warnings",
     "diagnose",
     "effective_rank",
+    "hold_back",
+    "linear_map",
     "linear_probe",
     "open_loop_error",
+    "r2",
     "spread",
+    "straightness",
 ]
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -62,17 +66,54 @@ def linear_probe(
     Raises:
         ValueError: fewer than two episodes.
     """
+    held = hold_back(episodes, held_back)
+    found = {}
+    for name, values in targets.items():
+        weights, bias = linear_map(latents[~held], values[~held], ridge)
+        found[name] = r2(latents[held].double() @ weights + bias, values[held])
+    return found
+
+
+def hold_back(episodes: Tensor, share: float = 0.25) -> Tensor:
+    """Return which frames (F,) bool are of the held-back episodes, drawn evenly in the order of their numbers.
+
+    Args:
+        episodes: (F,), which episode each frame is of, integers.
+        share: of the episodes; at least one is held back and at least one is not.
+
+    Raises:
+        ValueError: fewer than two episodes.
+    """
     known = episodes.unique()
     if len(known) < 2:
         raise ValueError(f"a probe needs 2 episodes or more to hold one back, not {len(known)}")
-    count = min(len(known) - 1, max(1, round(held_back * len(known))))
-    held = torch.isin(episodes, known[torch.linspace(0, len(known) - 1, count).round().long()])
-    mean = latents[~held].double().mean(dim=0)
-    train, test = latents[~held].double() - mean, latents[held].double() - mean
-    gram = train.mT @ train
+    count = min(len(known) - 1, max(1, round(share * len(known))))
+    return torch.isin(episodes, known[torch.linspace(0, len(known) - 1, count).round().long()])
+
+
+def linear_map(latents: Tensor, values: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
+    """Fit values = latents @ weights + bias by ridge regression; return weights (D, size) and bias (size,), float64.
+
+    Args:
+        latents: (F, D).
+        values: (F, size).
+        ridge: penalty relative to the mean variance of the latent's dimensions.
+    """
+    centre, mean = latents.double().mean(dim=0), values.double().mean(dim=0)
+    wide = latents.double() - centre
+    gram = wide.mT @ wide
     gram.diagonal().add_(ridge * gram.trace() / len(gram) + torch.finfo(gram.dtype).tiny)
-    factor = torch.linalg.pinv(gram, hermitian=True) @ train.mT
-    return {name: _r2(factor, train, test, values.double(), held) for name, values in targets.items()}
+    weights = torch.linalg.pinv(gram, hermitian=True) @ (wide.mT @ (values.double() - mean))
+    return weights, mean - centre @ weights
+
+
+def r2(predicted: Tensor, truth: Tensor) -> float:
+    """Return R2, mean over the columns of truth (F, size) that vary; NaN where none does."""
+    truth = truth.double()
+    residual = (truth - predicted).square().sum(dim=0)
+    total = (truth - truth.mean(dim=0)).square().sum(dim=0)
+    varying = total > 1e-12 * truth.square().sum(dim=0).clamp(min=1e-30)
+    return float((1 - residual[varying] / total[varying]).mean()) if varying.any() else math.nan
 
 
 def open_loop_error(latents: Tensor, actions: Tensor, predict: Predict, history: int) -> dict[str, list[float]]:
@@ -114,6 +155,29 @@ def change_per_step(latents: Tensor, episodes: Tensor) -> float:
     change = latents.double().diff(dim=0)[within]
     size = _centred(latents).square().sum(dim=1).mean().sqrt().clamp(min=1e-30)
     return float(change.square().sum(dim=1).mean().sqrt() / size)
+
+
+def straightness(latents: Tensor, episodes: Tensor) -> float:
+    """Return how straight trajectories are: mean cosine between one change and the next, in [-1, 1]; 1 is a line.
+
+    Independent latents give about -0.5, a random walk 0. Where hardly anything changes there is no direction, and such
+    pairs of changes, a millionth of the mean in the product of their sizes, are left out; NaN where none is left.
+
+    Args:
+        latents: (F, D), consecutive within an episode.
+        episodes: (F,), which episode each frame is of; no change is counted across episodes.
+
+    Source: Henaff et al., "Perceptual straightening of natural videos", Nature Neuroscience 2019, as a cosine in place
+    of an angle.
+    """
+    products, sizes = [], []
+    for part in latents.split(torch.unique_consecutive(episodes, return_counts=True)[1].tolist()):
+        change = part.double().diff(dim=0)
+        products.append((change[:-1] * change[1:]).sum(dim=1))
+        sizes.append(change[:-1].norm(dim=1) * change[1:].norm(dim=1))
+    product, size = torch.cat(products), torch.cat(sizes)
+    moving = size > 1e-6 * size.mean()
+    return float((product[moving] / size[moving]).mean()) if moving.any() else math.nan
 
 
 def diagnose(
@@ -185,14 +249,3 @@ def _centred(latents: Tensor) -> Tensor:
     """Return latents (F, D) in float64 without their mean."""
     wide = latents.double()
     return wide - wide.mean(dim=0)
-
-
-def _r2(factor: Tensor, train: Tensor, test: Tensor, values: Tensor, held: Tensor) -> float:
-    """Return the mean R2 over the columns of values (F, size) that vary where `held` (F,) is true."""
-    mean = values[~held].mean(dim=0)
-    weights = factor @ (values[~held] - mean)
-    truth = values[held]
-    residual = (truth - mean - test @ weights).square().sum(dim=0)
-    total = (truth - truth.mean(dim=0)).square().sum(dim=0)
-    varying = total > 1e-12 * truth.square().sum(dim=0).clamp(min=1e-30)
-    return float((1 - residual[varying] / total[varying]).mean()) if varying.any() else math.nan

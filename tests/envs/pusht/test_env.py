@@ -19,7 +19,7 @@ from wmkit.envs.pusht import (
     render_states,
     sample_variation,
 )
-from wmkit.envs.pusht.scenes import DEFAULT_GOAL
+from wmkit.envs.pusht.starts import DEFAULT_GOAL
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

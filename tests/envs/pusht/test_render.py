@@ -90,8 +90,8 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", VARIATIONS)
-def test_every_variation_changes_the_picture(name):
+@pytest.mark.parametrize("name", sorted(set(VARIATIONS) - {"floor.slip"}))
+def test_every_variation_of_looks_and_shapes_changes_the_picture(name):
     env = PushTEnv()
     state = (100, 100, 330, 330, 1.0)
     plain, _ = env.reset(options={"state": state})

@@ -19,7 +19,7 @@ class Centre:
     """Encodes the red dot's place, and moves it as the simulator does away from walls, times `gain`."""
 
     def __init__(self, gain):
-        self.gain, self.spec = gain, types.SimpleNamespace(action_repeat=2)
+        self.gain, self.spec = gain, types.SimpleNamespace(action_repeat=2, observations={"pixels": None})
 
     def encode(self, observations):
         frames = np.asarray(observations["pixels"])[:, 0].astype(float)

@@ -15,6 +15,7 @@ from wmkit.training.diagnostics import (
     linear_probe,
     open_loop_error,
     spread,
+    straightness,
 )
 
 
@@ -147,3 +148,28 @@ def test_a_healthy_latent_gives_no_warning_and_each_fault_one():
 
 def test_what_is_not_measured_is_not_judged():
     assert collapse_warnings({"score": 1.0, "open_loop/1": 5.0}) == []
+
+
+def test_straightness_of_a_line_a_zigzag_and_a_right_angle():
+    line = torch.arange(6.0)[:, None] * torch.tensor([[3.0, 4.0]]) + 7
+    zigzag = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    stairs = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0], [2.0, 2.0]])
+    one = lambda points: torch.zeros(len(points), dtype=torch.long)  # noqa: E731
+    assert straightness(line, one(line)) == pytest.approx(1)
+    assert straightness(zigzag, one(zigzag)) == pytest.approx(-1)
+    assert straightness(stairs, one(stairs)) == pytest.approx(0, abs=1e-12)
+
+
+def test_straightness_counts_no_change_across_episodes_and_no_standstill():
+    two_lines = torch.cat([torch.arange(5.0), -torch.arange(5.0)])[:, None]
+    assert straightness(two_lines, _episodes(2, 5)) == pytest.approx(1)
+    held = torch.tensor([[0.0], [1.0], [2.0], [2.0], [2.0]])
+    assert straightness(held, torch.zeros(5)) == pytest.approx(1)
+    assert math.isnan(straightness(torch.ones(5, 2), torch.zeros(5)))
+    assert math.isnan(straightness(torch.randn(4, 2), _episodes(2, 2)))
+
+
+def test_straightness_of_noise_is_minus_a_half_and_of_a_random_walk_zero():
+    noise = torch.randn(4000, 64, generator=torch.Generator().manual_seed(0))
+    assert straightness(noise, torch.zeros(4000)) == pytest.approx(-0.5, abs=0.02)
+    assert straightness(noise.cumsum(dim=0), torch.zeros(4000)) == pytest.approx(0, abs=0.02)

@@ -1,0 +1,1 @@
+"""The live window: a controller plays, a person interferes, and what the model thinks is drawn beside it."""
