@@ -122,13 +122,13 @@ def watched(model: Any, monitor: SurpriseMonitor, states: np.ndarray, actions: n
 
 
 def judged(alarms: np.ndarray, moments: np.ndarray, seconds_per_step: float) -> dict[str, Any]:
-    """Return how many first alarms of (E, M) came within half a second, a second, and ever, of rows with none before."""
+    """Return how many first alarms (E, M) came within half a second and within one."""
     times = np.arange(alarms.shape[1]) * _REPEAT
     after = times[None] > moments[:, None]
     clean = ~(alarms & ~after).any(axis=1)
     first = np.where((alarms & after).any(axis=1), times[(alarms & after).argmax(axis=1)] - moments, np.inf)[clean]
     found: dict[str, Any] = {"of": int(clean.sum())}
-    for name, limit in (("half a second", 0.5), ("one second", 1.0), ("ever", np.inf)):
+    for name, limit in (("half a second", 0.5), ("one second", 1.0)):
         count = int((first * seconds_per_step <= limit).sum())
         found[name] = {"count": count, "share": count / clean.sum(), "wilson": list(wilson(count, int(clean.sum())))}
     return found

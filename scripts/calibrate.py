@@ -20,6 +20,7 @@ import tyro
 from wmkit.errors import UserError
 
 from .assembly import controller_maker, load_model, resolve_planning
+from .surprise_setup import observed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +73,10 @@ def run(config: Calibrate) -> None:
     from wmkit.monitor.conformal import episodes_needed
     from wmkit.monitor.signals import Signals
 
+    for name, least in (("episodes", 1), ("batch", 1), ("seed", 0)):
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} must be {least} or more, not {value}")
     for rate in (config.false_alarms, config.false_alarms_episode):
         _within(episodes_needed, rate)
     model, folder = load_model(_part(config.model))
@@ -80,6 +85,8 @@ def run(config: Calibrate) -> None:
     task = load_task(store.metadata.task)
     signals = _within(lambda k: Signals(model, k=k), config.k)
     metadata = getattr(model, "metadata", {})
+    if metadata.get("task", task.name) != task.name:
+        raise UserError(f"the model is for {metadata['task']}, and {config.data} holds episodes of {task.name}")
     chosen, label = _unseen(store, metadata, config.seed)
     chosen = chosen[: config.episodes]
     _enough(len(chosen), config, label)
@@ -127,8 +134,11 @@ def _unseen(store: "EpisodeStore", metadata: Mapping[str, Any], seed: int) -> "t
 
     from wmkit.data.splits import load_splits
 
-    same = (metadata.get("data") or {}).get("fingerprint") == store.fingerprint
-    numbers = np.asarray(load_splits(store).validation) if same else store.episodes
+    data, splits = metadata.get("data") or {}, load_splits(store)
+    same = data.get("fingerprint") == store.fingerprint
+    if same and (data.get("splits") or {}).get("validation") != splits.hashes["validation"]:
+        raise UserError(f"the model was trained on another split of {store.folder}; give the data's own splits.json")
+    numbers = np.asarray(splits.validation) if same else store.episodes
     positions = np.flatnonzero(np.isin(store.episodes, numbers))
     text = "validation episodes of the training data" if same else "episodes of other data than the training's"
     return np.random.default_rng(seed).permutation(positions).tolist(), text
@@ -172,7 +182,7 @@ def _play(
     chosen: list[int],
     metadata: Mapping[str, Any],
 ) -> "tuple[list[list[Raw]], dict[str, Any]]":
-    """Let the model's controller play between starts and goals of the episodes, one pair each."""
+    """Let the model's controller play between starts and goals of the episodes."""
     from tqdm import tqdm
 
     from wmkit.evaluation.agents import ModelAgent
@@ -190,10 +200,12 @@ def _play(
     )
     planning = resolve_planning(metadata, {})
     maker = controller_maker(signals.model, planning, config.seed)
-    size = next(iter(signals.model.spec.observations.values())).shape[0]
+    seen_as = observed(signals.model)
+    pixels = signals.model.spec.observations.get("pixels")
+    size = 64 if pixels is None else pixels.shape[0]
 
     def start(rows: "np.ndarray") -> Any:
-        agent = ModelAgent(maker, shrink=planning["shrink"])
+        agent = ModelAgent(maker, observes=seen_as, shrink=planning["shrink"])
         env = task.make_vector(num_envs=len(rows), obs_type=agent.observes, image_size=size)
         seen, begun = begin_pairs(env, manifest, rows)
         agent.reset(begun)

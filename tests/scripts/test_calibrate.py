@@ -10,7 +10,6 @@ from wmkit.data.collect import collect
 from wmkit.data.episodes import EpisodeStore
 from wmkit.data.recording import Settings
 from wmkit.data.splits import load_splits, make_splits, save_splits
-from wmkit.evaluation.agents import HoldAgent
 from wmkit.models import LeWM, LeWMConfig
 from wmkit.monitor.calibration import Calibration, episodes_for
 from wmkit.monitor.signals import Signals
@@ -128,4 +127,3 @@ def test_what_is_played_and_ended_equals_what_is_recorded(folder):
     assert (len(first), len(second)) == (1, 4)
     np.testing.assert_allclose(first[0].looks, recorded(short, store, [0], longest=1)[0][0].looks)
     assert second[1].frozen.all()
-    assert HoldAgent(task).observes == "state"

@@ -262,12 +262,16 @@ class Controller:
         latents = self._encode(arrays, starting)
         rows.remember(starting, latents)
         self._surprised(rows, arrays, starting, latents)
+        idle = self.watch.idle(starting)
+        rows.rest(starting[idle], self.watch.rest)
+        starting = starting[~idle]
         due = starting[
             ~rows.has_plan[starting] | (rows.cursor[starting] >= np.minimum(self.execute, rows.length[starting]))
         ]
         for group in self._alike(rows, due):
             self._decide(rows, group)
-        rows.load(starting, self.model.spec.action_repeat)
+        if starting.size:
+            rows.load(starting, self.model.spec.action_repeat)
         if due.size:
             self.decisions.append(time.perf_counter() - began)
 

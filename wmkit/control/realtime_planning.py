@@ -73,7 +73,13 @@ class PlanMaker:
     """
 
     def __init__(self, controller: Controller) -> None:
-        """Take a controller that nothing else uses from now on."""
+        """Take a controller that nothing else uses from now on.
+
+        Raises:
+            ValueError: it has a monitor, which would never be asked: plans are made here without `act`.
+        """
+        if controller.watch.monitor is not None:
+            raise ValueError("a real-time controller asks no surprise monitor; give it a Controller without one")
         self._controller = controller
         self._latents: dict[tuple[int, int], Tensor] = {}
         self._goal = -1

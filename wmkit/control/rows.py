@@ -90,6 +90,11 @@ class Rows:
         self.plans[torch.from_numpy(rows).to(self.plans.device)] = torch.cat([actions, tail], dim=1).to(self.plans)
         self.length[rows], self.cursor[rows], self.has_plan[rows] = actions.shape[1], 0, True
 
+    def rest(self, rows: np.ndarray, action: np.ndarray) -> None:
+        """Load an action (action_size,) for a whole model step, in place of a plan, which is dropped."""
+        self.block[rows] = action
+        self.has_plan[rows], self.has_acted[rows] = False, True
+
     def load(self, rows: np.ndarray, repeat: int) -> None:
         """Load the next model step of the plans."""
         device = self.plans.device

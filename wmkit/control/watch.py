@@ -1,6 +1,7 @@
 """The controller's side of the surprise monitor: asks it, asks the reaction, and does what that says."""
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -42,7 +43,8 @@ class Watch:
 
     Attributes:
         surprises: the newest report of each row, None before its first.
-        seconds: of each call of the monitor and the reactions.
+        seconds: of the last calls of the monitor and the reactions.
+        rest: (action_size,), the action 0 clipped into the bounds.
 
     Raises:
         ValueError: a reaction without a monitor.
@@ -53,10 +55,10 @@ class Watch:
             raise ValueError("a reaction needs a monitor; give both")
         self.monitor, self.reaction = monitor, reaction
         self.surprises: list[Surprise | None] = []
-        self.seconds: list[float] = []
+        self.seconds: deque[float] = deque(maxlen=10_000)
         self._responses: list[Response] = []
         self._low, self._high = np.array(spec.action_low, np.float32), np.array(spec.action_high, np.float32)
-        self._rest = np.clip(np.float32(0), self._low, self._high)
+        self.rest: np.ndarray = np.clip(np.zeros_like(self._low), self._low, self._high)
 
     def reset(self, mask: np.ndarray | None = None) -> None:
         """Forget the rows of a mask (B,) bool; None for all."""
@@ -92,6 +94,13 @@ class Watch:
         self.seconds.append(time.perf_counter() - began)
         return [row for row in rows.tolist() if self._responses[row].replan]
 
+    def idle(self, rows: np.ndarray) -> np.ndarray:
+        """Return which of the rows (R,) need no plan, bool: a policy acts for them, or nothing moves."""
+        if not self._responses:
+            return np.zeros(len(rows), bool)
+        responses = [self._responses[row] for row in rows.tolist()]
+        return np.array([one.policy is not None or one.scale == 0.0 for one in responses], bool)
+
     def apply(self, actions: np.ndarray, observation: Mapping[str, Any]) -> np.ndarray:
         """Return actions (B, action_size) as the responses to observations, by key (B, ...), change them.
 
@@ -105,7 +114,7 @@ class Watch:
                 one = {key: np.asarray(value[row]) for key, value in observation.items()}
                 actions[row] = self._checked(response.policy(one), actions[row])
             elif response.scale != 1.0:
-                actions[row] = self._rest + np.float32(response.scale) * (actions[row] - self._rest)
+                actions[row] = self.rest + np.float32(response.scale) * (actions[row] - self.rest)
         record = getattr(self.reaction, "record", None)
         if record is not None:
             record(observation, actions)

@@ -58,13 +58,13 @@ def false_alarms(trace: Trace) -> dict[str, Any]:
     """Count the alarms of nominal episodes.
 
     Returns:
-        - "steps": observations that the monitor judged, and "episodes": P
+        - "steps": observations at the starts of model steps, those at which the monitor settles too, and "episodes": P
         - "exceeding": those with a score above 1, which is what a calibration promises, "on": those under an alarm,
           which lasts longer, "rises": those at which one began, each {"count", "share", "wilson", "bootstrap"}: the
           share of all, with Wilson's interval, which takes them for independent, and a bootstrap over episodes
         - "per_episode": episodes with an alarm, {"count", "of", "share", "wilson"}
     """
-    judged = ~np.isnan(trace.score)
+    judged = ~np.isnan(trace.score) if trace.ends is None else trace.steps[None] <= trace.ends[:, None]
     exceeding = np.nan_to_num(trace.score, nan=0.0) > 1.0
     found = {"on": trace.alarm, "exceeding": exceeding, "rises": _rises(trace.alarm)}
     return {

@@ -198,8 +198,8 @@ def calibrate(
     )
     if step_threshold is None:
         raise UserError(
-            f"no threshold keeps the false-alarm rate of {per_step:g}: episodes are up to {most:.1f} times as long as "
-            "their mean; give more of them"
+            f"{len(usable)} usable nominal episodes are too few for a false-alarm rate of {per_step:g}, as the longest "
+            f"is {most:.1f} times as long as their mean: it needs about {episodes_for(per_step / most)}"
         )
     spec = model.spec
     own = {

@@ -26,7 +26,6 @@ class Case:
         peak: largest signals since then by name.
         now: signals of the present step.
         large: steps at which the one-step error was above its scale.
-        since_large: steps since the last of those.
         rest: what the best hypothesis left unexplained at its best step with a large error or at the beginning.
         evidence: (J,), log-likelihood ratio of each hypothesis, summed since the alarm began.
         best: name of the hypothesis with most evidence.
@@ -42,7 +41,6 @@ class Case:
     peak: dict[str, float] = field(default_factory=dict)
     now: Mapping[str, float] = field(default_factory=dict)
     large: int = 0
-    since_large: int = 0
     rest: float = np.inf
     evidence: np.ndarray | float = 0.0
     best: str = ""
@@ -87,7 +85,6 @@ class Case:
             self.peak[name] = max(self.peak.get(name, -np.inf), -np.inf if np.isnan(value) else value)
         large = signals.get("one_step", 0.0) > 1
         self.large += large
-        self.since_large = 0 if large else self.since_large + 1
         if len(effects) and np.isfinite(effects[0]).all():
             self.along, self.size = self.along + float(effects[0, 0]), self.size + float(effects[0, 1])
         self.evidence = self.evidence + np.nan_to_num(evidence)

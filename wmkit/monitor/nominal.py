@@ -17,12 +17,12 @@ SIGNALS: tuple[str, ...] = ("one_step", "k_step", "drift", "gain", "actuation", 
 """Names of the signals, in order."""
 
 PARTS = {
-    "one_step": 0.15,
-    "k_step": 0.05,
-    "drift": 0.05,
-    "gain": 0.4,
-    "actuation": 0.15,
-    "looks": 0.1,
+    "one_step": 0.2,
+    "k_step": 0.03,
+    "drift": 0.03,
+    "gain": 0.5,
+    "actuation": 0.08,
+    "looks": 0.06,
     "disagreement": 0.05,
     "unlikeliness": 0.05,
 }
@@ -30,10 +30,16 @@ PARTS = {
 loud."""
 _SHARES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 """Shares of the nominal steps between whose quantiles the common scale is interpolated."""
+_SENSITIVE = [0, 3, 4]
+"""Hypotheses, gains of 0, 0.75 and 1.5, whose effects tell how sensitive a prediction is to the actions."""
+_TRUST = 0.5
+"""How far the usual error in the circumstances is believed."""
+_LEAST_FIT = 50
+"""Fewest steps to fit it on."""
 _BODY = 0.05
 """Share of the nominal steps beyond which a signal's tail is no thinner than its least scale."""
-_LEAST_TAIL = {"drift": 1.0, "gain": 1.0, "actuation": 1.0, "looks": 0.3}
-"""Least scales of tails: log-likelihood ratios fall off no faster than by e for each nat."""
+_LEAST_TAIL = {"drift": 1.0, "gain": 0.5, "actuation": 0.5, "looks": 0.3}
+"""Least scales of tails, in nats where the signal is a log-likelihood ratio."""
 _LEAST = 1e-6
 """Least distance of two quantiles, as a share of the range, so that signals that are mostly 0 have a scale too."""
 _TOLL = 2.0
@@ -54,6 +60,7 @@ class Nominal:
 
     Attributes:
         one_step: (D,), standard deviation of the one-step residuals.
+        steadiness: (5,), weights of `_circumstances` in the logarithm of a step's usual one-step error.
         k_step: (D,), of the k-step residuals; NaN without.
         precision: (D, D), inverse covariance of the one-step residuals, shrunk towards its diagonal.
         edges: (J, 7), see `fit_ratios`.
@@ -70,6 +77,7 @@ class Nominal:
     """
 
     one_step: np.ndarray
+    steadiness: np.ndarray
     k_step: np.ndarray
     precision: np.ndarray
     edges: np.ndarray
@@ -97,12 +105,16 @@ class Nominal:
         }
         residuals = joined["one_step"][np.isfinite(joined["one_step"]).all(axis=1)]
         one_step = _spread(residuals)
-        scores = np.sort(_rms(residuals / one_step))
+        around = _circumstances(joined["one_step"], joined["others"], joined["expected"], one_step)
+        steadiness = _steadiness(around, _rms(joined["one_step"] / one_step))
+        scores = _rms(joined["one_step"] / one_step) / _usual(around, steadiness)
+        scores = np.sort(scores[np.isfinite(scores)])
         looks = joined["looks"]
         precision = _precision(residuals)
         edges, ratios = fit_ratios(*effects(joined["one_step"], joined["others"], precision))
         first = cls(
             one_step=one_step,
+            steadiness=steadiness,
             k_step=_spread(joined["k_step"]),
             precision=precision,
             edges=edges,
@@ -143,7 +155,8 @@ class Nominal:
             memory: of B rows.
             rows: (R,), which of B.
         """
-        one = _rms(raw.one_step / self.one_step)
+        around = _circumstances(raw.one_step, raw.others, raw.expected, self.one_step)
+        one = _rms(raw.one_step / self.one_step) / _usual(around, self.steadiness)
         along, size = effects(raw.one_step, raw.others, self.precision)
         evidence = log_ratios(along, size, self.edges, self.ratios)
         bets = log_betting(p_values(np.nan_to_num(one), self.table))
@@ -249,6 +262,34 @@ class Accumulated:
 
 _ACCUMULATED = ("drift", "gain", "actuation")
 _PARTS = ("values", "explained", "evidence", "effects")
+
+
+def _circumstances(one_step: np.ndarray, others: np.ndarray, expected: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return what tells how sure a prediction can be (R, 5): how much changes, and how that depends on the actions.
+
+    Args:
+        one_step: (R, D), observed minus predicted.
+        others: (R, J, D), observed minus predicted under each hypothesis.
+        expected: (R,), length of the predicted change.
+        scale: (D,), of the residuals.
+    """
+    effect = _rms((others[:, _SENSITIVE] - one_step[:, None]) / scale)
+    return np.concatenate([np.ones((len(effect), 1)), np.log(effect + 0.02), np.log(expected + 1e-3)[:, None]], axis=1)
+
+
+def _steadiness(around: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Return least-squares weights (5,) of circumstances (n, 5) in the logarithms of errors (n,), less their mean."""
+    known = np.isfinite(errors) & np.isfinite(around).all(axis=1) & (errors > 0)
+    if known.sum() < _LEAST_FIT:
+        return np.zeros(around.shape[1])
+    weights = np.linalg.lstsq(around[known], np.log(errors[known]), rcond=None)[0]
+    weights[0] -= (around[known] @ weights).mean()
+    return weights
+
+
+def _usual(around: np.ndarray, steadiness: np.ndarray) -> np.ndarray:
+    """Return the usual error (R,) in circumstances (R, 5), relative to all steps' and drawn half way towards it."""
+    return np.exp(_TRUST * np.clip(around @ steadiness, -1.0, 2.0))
 
 
 def _rms(values: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ class Signals:
         self.hypotheses = Hypotheses(model.spec)
         self.looks = Looks(model.spec)
         self._proposal = proposal
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator, self._seed = torch.Generator().manual_seed(seed), seed
         self._length = model.spec.history + max(k, 1)
         self._latents = torch.zeros(0)
         self._blocks = torch.zeros(0)
@@ -75,6 +75,7 @@ class Signals:
         """Forget the rows of a mask (B,) bool; None for all, whatever their number."""
         if mask is None:
             self._count = np.zeros(0, np.int64)
+            self._generator.manual_seed(self._seed)
         else:
             self._count[mask], self._seen[mask] = 0, 0
 

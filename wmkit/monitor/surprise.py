@@ -30,6 +30,7 @@ class SurpriseMonitor:
     Signals, each on a scale where 1 is rare on nominal episodes:
 
     - "one_step", "k_step": root mean square of the latent's prediction errors, each dimension over its nominal one;
+      that of one step also over what is usual where the prediction depends as much on the actions;
     - "drift": logarithm of the capital of a bettor against the one-step errors being nominal (a conformal test
       martingale that starts anew from nothing, CUSUM), which small errors that persist drive up;
     - "gain", "actuation": CUSUM of the log-likelihood ratio of the best of some hypotheses under which the same model
@@ -44,8 +45,8 @@ class SurpriseMonitor:
     Args:
         model: predicts; the one that the calibration was made with.
         calibration: thresholds and what is normal.
-        per: what the false-alarm rate is of: "step", the expected share of steps in alarm; or "episode", the chance of
-            any alarm in an episode, at any time.
+        per: what the false-alarm rate is of: "step", the expected share of steps with a score above 1; or "episode",
+            the chance of any alarm in an episode, at any time.
         proposal: as in the calibration, for "unlikeliness".
 
     Attributes:
@@ -65,6 +66,10 @@ class SurpriseMonitor:
         proposal: object | None = None,
     ) -> None:
         calibration.check_model(model)
+        if proposal is not None and not np.isfinite(calibration.nominal.knots[SIGNALS.index("unlikeliness")]).all():
+            raise UserError(
+                "the calibration knows no proposal's likelihood; calibrate with the proposal, or leave it out"
+            )
         self.calibration = calibration
         self.threshold = calibration.threshold(per)
         self._nominal = calibration.nominal
@@ -114,7 +119,8 @@ class SurpriseMonitor:
         self._signals.reset(mask)
         self._memory.reset(mask, self._nominal)
         self._alarms.reset(mask)
-        self._steps[mask] = 0
+        self._steps[mask], self._same_look[mask] = 0, 0
+        self._last_look[mask] = np.nan
         for row in np.flatnonzero(mask):
             self._cases[row] = Case()
 
@@ -212,7 +218,9 @@ class SurpriseMonitor:
         std = self._nominal.looks_std
         limit = self._nominal.high("looks")
         same = bool((np.abs(look - self._last_look[row]) / std).max() < limit)
-        odd = bool((np.abs(look - self._memory.look[row]) / std).max() > limit * self.threshold)
+        odd = bool(
+            (np.abs(look - self._memory.look[row]) / std).max() > self._nominal.high("looks", max(1.0, self.threshold))
+        )
         self._same_look[row] = self._same_look[row] + 1 if same and odd else 0
         self._last_look[row] = look
         if self._same_look[row] >= _ADOPT:

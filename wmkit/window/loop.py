@@ -16,6 +16,8 @@ from .view import View
 
 __all__ = ["Loop"]
 
+_LEAST_SIZE = (240, 140)
+"""Pixels; a window that is smaller keeps the drawing of before."""
 _RECORDING = Path("wmkit-demo.gif")
 """Where V records to unless told otherwise; a number is added where there is such a file."""
 
@@ -107,7 +109,9 @@ class Loop:
             self._exposed = True
         if event.type == pygame.VIDEORESIZE:
             self._surface = pygame.display.get_surface() or self._surface
-            self._view = View(self._surface.get_size(), self._handles)
+            width, height = self._surface.get_size()
+            if width >= _LEAST_SIZE[0] and height >= _LEAST_SIZE[1]:
+                self._view = View((width, height), self._handles)
             return True
         wish = self._controls.handle(event, snapshot, now)
         if wish is Wish.RECORD:

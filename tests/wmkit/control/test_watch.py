@@ -88,9 +88,27 @@ def test_scale_and_policy_act_on_their_rows_alone_until_the_next_model_step_and_
 
     controller, _, oracle = started(react, execute=3)
     found = [controller.act(state(*values)).ravel().tolist() for values in ((99, 99), (98, 98), (1, 1), (1, 1), (1, 1))]
-    expected = [[0.0, -0.99], [0.005, -0.98], [0.02, 0.02], [0.03, 0.03], [0.04, 0.04]]
+    expected = [[0.0, -0.99], [0.005, -0.98], [0.02, 0.0], [0.03, 0.01], [0.04, 0.02]]
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(oracle.shown[1][1], [[0.0, 0.005], [-0.99, -0.98]], atol=1e-6)
+
+
+def test_rows_that_a_policy_acts_for_or_that_hold_are_not_planned_for():
+    def react(surprise):
+        return Response(policy=lambda seen: np.array([0.5])) if surprise.row == 0 else Response(scale=0.0)
+
+    controller, clerk, _ = started(react)
+    for _ in range(3):
+        assert controller.act(state(1, 1)).ravel().tolist() == [0.5, 0.0]
+    assert clerk.calls == []
+
+
+def test_a_real_time_controller_refuses_one_with_a_monitor():
+    from wmkit.control.realtime_planning import PlanMaker
+
+    controller, *_ = started()
+    with pytest.raises(ValueError, match="asks no surprise monitor"):
+        PlanMaker(controller)
 
 
 def test_a_policys_action_is_clipped_and_a_bad_one_refused():

@@ -103,3 +103,15 @@ def test_a_damaged_calibration_is_named(calibration, tmp_path, damage):
         facts.write_text(json.dumps(document))
     with pytest.raises(UserError, match=r"surprise\.(json|safetensors)"):
         Calibration.load(tmp_path)
+
+
+@pytest.mark.parametrize("per", ["step", "episode"])
+def test_the_shipped_models_calibration_belongs_to_it(per):
+    from wmkit.models import LeWM
+
+    model = LeWM.from_pretrained("pretrained:pusht-tiny")
+    monitor = SurpriseMonitor.from_pretrained("pretrained:pusht-tiny", model, task="pusht", per=per)
+    still = np.full((1, 64, 64, 3), 255, np.uint8)
+    latents = model.encode({"pixels": still[:, None]})[:, 0]
+    monitor.update(latents, None, {"pixels": still})
+    assert np.isfinite(monitor.update(latents, torch.zeros(1, 10), {"pixels": still})[0].score)
