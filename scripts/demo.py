@@ -70,6 +70,8 @@ class Demo:
     """Width and height of the window in pixels; by default 1080 620."""
     seed: int = 0
     """Seed of goals, planner and perturbations."""
+    out: Path | None = None
+    """File for the times in JSON."""
 
 
 def run(config: Demo) -> None:
@@ -95,6 +97,8 @@ def run(config: Demo) -> None:
     finally:
         session.stop()
     print(_summary(session, stats))
+    if config.out is not None:
+        _save(config.out, session, stats)
 
 
 def make_session(config: Demo) -> "Session":
@@ -278,6 +282,18 @@ def _check_planned(planned: "list[Perturbation]", known: Any, task: "Task") -> N
     for one in planned:
         if one.name not in known:
             raise UserError(f"--perturb {one.name}: {task.name} knows {', '.join(known)}")
+
+
+def _save(path: Path, session: "Session", stats: Any) -> None:
+    """Write how long things took as JSON."""
+    from wmkit.provenance import provenance
+    from wmkit.training.records import write_json
+
+    last = session.snapshot()
+    decisions = {f"decision_ms_p{round(100 * q)}": session.decision_ms(q) for q in (0.5, 0.99)}
+    facts = {name: getattr(last, name) for name in ("tick", "control_hz", "reached", "episodes")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**vars(stats), **facts, **decisions, "provenance": provenance()})
 
 
 def _summary(session: "Session", stats: Any) -> str:

@@ -273,23 +273,6 @@ def test_an_error_of_the_simulation_ends_the_window(no_display):
     assert simulation.frames < 10
 
 
-def test_a_playground_without_outlines_can_be_dragged_too(no_display):
-    class Plain:
-        handles = ("block",)
-
-        def grab(self, state, x, y):
-            return "block"
-
-    simulation = FakeSimulation({3: lambda: press((0.4, 0.4)), 4: lambda: let_go_at((0.6, 0.6)), 6: quit_at(0)[1]})
-
-    def let_go_at(place):
-        move(place)
-        let_go(place)
-
-    app.run(simulation, Plain(), headless=True, seconds=30.0)
-    np.testing.assert_allclose((simulation.named("drag")[-1].x, simulation.named("drag")[-1].y), 0.6, atol=1 / 540)
-
-
 def test_the_default_size_is_the_views(window):
     sizes = []
     play(window, [(3, lambda: sizes.append(pygame.display.get_surface().get_size())), quit_at(4)])
