@@ -124,8 +124,8 @@ def _display(size: tuple[int, int], headless: bool) -> Iterator[pygame.Surface]:
     """Open the window, and close it afterwards.
 
     Without a display SDL quietly draws to nowhere (its driver "offscreen"), or raises; both become a UserError. On
-    Linux SDL is not even asked, since it writes a line of its own, unless SDL_VIDEODRIVER says what to use. The window is
-    drawn by software: with OpenGL behind it, X ends a program in which a simulator's OpenGL is in use.
+    Linux SDL is not even asked, since it writes a line of its own, unless SDL_VIDEODRIVER says what to use. The
+    window is drawn by software: with OpenGL behind it, X ends a program in which a simulator's OpenGL is in use.
     """
     import pygame
 
