@@ -191,16 +191,7 @@ def calibrate(
     scores = _stacked([np.fmax.reduce(nominal.follow(steps).values, axis=1) for steps in usable[count:]])
     lengths = scores.shape[1] - np.isfinite(scores[:, ::-1]).argmax(axis=1)
     scores = np.where(np.arange(scores.shape[1]) < settings.settle, -np.inf, np.nan_to_num(scores, nan=-np.inf))
-    candidates = np.unique(np.quantile(scores[np.isfinite(scores)], np.linspace(0.5, 1, 2001)))
-    most = float(lengths.max() / lengths.mean())
-    step_threshold = risk_threshold(
-        lambda value: (scores > value).sum(axis=1) / lengths.mean(), candidates, per_step, most
-    )
-    if step_threshold is None:
-        raise UserError(
-            f"{len(usable)} usable nominal episodes are too few for a false-alarm rate of {per_step:g}, as the longest "
-            f"is {most:.1f} times as long as their mean: it needs about {episodes_for(per_step / most)}"
-        )
+    step_threshold = _step_threshold(scores, lengths, per_step, len(usable))
     spec = model.spec
     own = {
         "action_repeat": spec.action_repeat,
@@ -220,6 +211,23 @@ def calibrate(
         debounce=settings,
         facts={**(facts or {}), **own},
     )
+
+
+def _step_threshold(scores: np.ndarray, lengths: np.ndarray, rate: float, episodes: int) -> float:
+    """Return the threshold for a rate per step, from scores (E, S) of episodes of some lengths (E,).
+
+    Raises:
+        UserError: too few of `episodes` episodes for it.
+    """
+    candidates = np.unique(np.quantile(scores[np.isfinite(scores)], np.linspace(0.5, 1, 2001)))
+    most = float(lengths.max() / lengths.mean())
+    found = risk_threshold(lambda value: (scores > value).sum(axis=1) / lengths.mean(), candidates, rate, most)
+    if found is None:
+        raise UserError(
+            f"{episodes} usable nominal episodes are too few for a false-alarm rate of {rate:g}, as the longest is "
+            f"{most:.1f} times as long as their mean: it needs about {episodes_for(rate / most)}"
+        )
+    return found
 
 
 def weights_hash(model: Any) -> str:
