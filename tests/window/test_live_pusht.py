@@ -62,7 +62,7 @@ class Person(threading.Thread):
         self._until(lambda now: now.alarms[-1])
         self.seen["alarmed"] = alarmed = self.session.snapshot()
         self._key(pygame.KEYDOWN, pygame.K_g)
-        self._mouse(pygame.MOUSEBUTTONDOWN, 0.75 * np.array(target) + 0.125, button=1)
+        self._mouse(pygame.MOUSEBUTTONDOWN, np.array((0.5, 0.5)), button=1)
         self._key(pygame.KEYUP, pygame.K_g)
         self._until(lambda now: now.text == "goal moved" or not np.array_equal(now.goal_picture, alarmed.goal_picture))
         self.seen["moved"] = moved = self.session.snapshot()
@@ -104,5 +104,6 @@ def test_a_person_drags_the_block_and_moves_the_goal(display):
     assert alarmed.kind in KINDS
     assert not np.array_equal(moved.goal_picture, alarmed.goal_picture)
     assert (moved.picture.shape, reached.reached) == ((512, 512, 3), moved.reached + 1)
+    assert reached.episodes == moved.episodes, "the goal that was reached is the one that was clicked"
     assert stats.control_steps >= reached.tick - 1
     assert stats.frames > 2 * stats.control_steps, "drawing does not wait for plans"

@@ -192,10 +192,9 @@ def calibrate(
     lengths = scores.shape[1] - np.isfinite(scores[:, ::-1]).argmax(axis=1)
     scores = np.where(np.arange(scores.shape[1]) < settings.settle, -np.inf, np.nan_to_num(scores, nan=-np.inf))
     step_threshold = _step_threshold(scores, lengths, per_step, len(usable))
-    spec = model.spec
     own = {
-        "action_repeat": spec.action_repeat,
-        "latent_size": spec.latent_size,
+        "action_repeat": model.spec.action_repeat,
+        "latent_size": model.spec.latent_size,
         "weights": weights_hash(model),
         "episodes": {"normal": count, "thresholds": len(usable) - count},
         "longest_episode": scores.shape[1],
