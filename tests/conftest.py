@@ -1,9 +1,13 @@
-"""What all tests share."""
+"""What all tests share: without a GPU, Triton runs its kernels in Python."""
 
 import os
 import signal
 
+import torch
 from hypothesis import settings
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 settings.register_profile("ci", derandomize=True)
 

@@ -37,6 +37,7 @@ __all__ = [
     "SupportsDecode",
     "SupportsInverse",
     "SupportsLikelihood",
+    "SupportsReference",
     "WorldModel",
 ]
 
@@ -215,6 +216,15 @@ class Proposal(Protocol):
 
     def propose(self, context: Context, n: int, horizon: int, generator: torch.Generator) -> Tensor:
         """Return n candidates (B, n, H, A) for each context, within the bounds, environment units."""
+        ...
+
+
+@runtime_checkable
+class SupportsReference(Protocol):
+    """A model whose `rollout` may be an approximation, for speed, of one that it can also compute exactly."""
+
+    def reference_rollout(self, context: Context, actions: Tensor, generator: torch.Generator | None = None) -> Rollout:
+        """Imagine as `WorldModel.rollout` does, in the weights' own precision and without shortcuts."""
         ...
 
 

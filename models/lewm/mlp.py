@@ -60,6 +60,7 @@ class MLPPredictor(nn.Module):
     ) -> None:
         super().__init__()
         self.past = history > 1
+        self.block_size = block_size
         inputs = latent_size + block_size + (latent_size + block_size + 1 if self.past else 0)
         self.mlp = ResidualMLP(inputs, latent_size, width, depth, dropout)
 

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -15,11 +15,16 @@ from wmkit.errors import UserError
 from wmkit.model_folder import load_folder, save_folder
 
 from .config import LeWMConfig
+from .paths import RolloutPath, RolloutPaths
 
 __all__ = ["LeWM"]
 
 _ENCODERS = {"vit": ".vit:VisionTransformer", "conv": ".conv:ConvEncoder", "glimpse": ".glimpse:GlimpseEncoder"}
-_PREDICTORS = {"transformer": ".transformer:TransformerPredictor", "mlp": ".mlp:MLPPredictor"}
+_PREDICTORS = {
+    "transformer": ".transformer:TransformerPredictor",
+    "mlp": ".mlp:MLPPredictor",
+    "gru": ".gru:GRUPredictor",
+}
 _INVERSE = {"inverse": ".inverse:InverseDynamics"}
 _FRAMES_AT_ONCE = 256
 _STEADY = 1e-3
@@ -47,6 +52,8 @@ class LeWM(nn.Module):
             `isinstance(model, SupportsInverse)` tells.
         inverse_head: maps latents, goals and steps to normalised actions; None without one.
         metadata: plain JSON values about training and data, kept in the model folder.
+        rollout_path: "reference" rolls out step by step, "fast" reuses what candidates share, "fused" runs Triton
+            kernels (ValueError where they cannot run); "auto" is fused on CUDA once a self-check has passed, else fast.
         rollout_dtype: of the matrix products in `rollout`; None takes that of the weights. torch.bfloat16 is faster on
             hardware that has it, at about three digits.
     """
@@ -56,6 +63,8 @@ class LeWM(nn.Module):
         self.config = config
         self.metadata: dict[str, Any] = {}
         self.rollout_dtype: torch.dtype | None = None
+        self.rollout_path: RolloutPath = "auto"
+        self._paths = RolloutPaths()
         self.encoder = self._build(_ENCODERS, "encoder", config.encoder, config.encoder_options)
         self.predictor = self._build(_PREDICTORS, "predictor", config.predictor, config.predictor_options)
         size = getattr(self.encoder, "output_size", config.latent_size)
@@ -188,10 +197,19 @@ class LeWM(nn.Module):
         self._check_rollout(context, actions)
         with torch.set_grad_enabled(actions.requires_grad and torch.is_grad_enabled()), _evaluating(self):
             past, future = self.normalize_actions(context.actions), self.normalize_actions(actions)
-            fast = getattr(self.predictor, "imagine", None)
-            if fast is None or actions.requires_grad:
-                return Rollout(self._imagine(context.latents, past, future))
-            return Rollout(fast(context.latents, past, future, self.prediction_projector, self.rollout_dtype))
+            inputs = context.latents, past, future
+            if actions.requires_grad:
+                return Rollout(self._imagine(*inputs))
+            parts = self.config.predictor, self.predictor, self.prediction_projector
+            imagine = self._paths.find(self.rollout_path, *parts, self.rollout_dtype, self._imagine, inputs)
+            return Rollout(imagine(*inputs))
+
+    def reference_rollout(self, context: Context, actions: Tensor, generator: torch.Generator | None = None) -> Rollout:
+        """Imagine as `rollout` does, step by step and in the precision of the weights; arguments as there."""
+        self._check_rollout(context, actions)
+        with torch.no_grad(), _evaluating(self):
+            past, future = self.normalize_actions(context.actions), self.normalize_actions(actions)
+            return Rollout(self._imagine(context.latents, past, future))
 
     def _inverse(self, latents: Tensor, goals: Tensor, steps: Tensor) -> Tensor:
         """Return the actions (..., A) of the next model step that lead from latents to goals, within the bounds."""
@@ -243,6 +261,56 @@ class LeWM(nn.Module):
         model.metadata = metadata
         return model.to(device).eval()
 
+    @classmethod
+    def from_lewm(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        action_low: Sequence[float] | None = None,
+        action_high: Sequence[float] | None = None,
+        action_repeat: int = 5,
+        seconds_per_step: float | None = None,
+        action_mean: Sequence[float] | None = None,
+        action_std: Sequence[float] | None = None,
+        statistics_from: str | os.PathLike[str] | None = None,
+        image_size: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Load a checkpoint of the published LeWM or of stable-worldmodel, in evaluation mode.
+
+        The checkpoint holds neither bounds nor statistics of the actions. Without statistics `rollout` raises; give
+        them, or recorded episodes to take them from.
+
+        Args:
+            name: a folder with `config.json` and one file of weights (.pt or safetensors); that file; or "owner/name"
+                on the Hugging Face hub.
+            action_low: (action_size,), environment units; None takes the episodes', or -1.
+            action_high: (action_size,), environment units; None takes the episodes', or 1.
+            action_repeat: environment steps per model step.
+            seconds_per_step: of one model step; None takes the episodes', or 0.5.
+            action_mean: (action_size,), environment units.
+            action_std: (action_size,), environment units.
+            statistics_from: folder of recorded episodes for what is not given.
+            image_size: S, pixels; None takes the checkpoint's. For another one the positions are interpolated.
+            device: where to.
+
+        Raises:
+            UserError: see `wmkit.models.lewm.official.read`.
+            ValueError: bounds, seconds or statistics are out of range.
+        """
+        from .official import Use, read
+
+        use = Use(
+            action_low, action_high, action_repeat, seconds_per_step, action_mean, action_std, statistics_from, image_size
+        )
+        found = read(name, use)
+        model = cls(found.config)
+        model.load_state_dict(found.state)
+        if found.statistics is not None:
+            model.set_action_statistics(*found.statistics)
+        model.metadata = found.metadata
+        return model.to(device).eval()
+
     def _build(self, known: Mapping[str, str], part: str, name: str, options: Mapping[str, Any]) -> nn.Module:
         """Build the encoder, the predictor or the inverse head from its name and options."""
         if name not in known:
@@ -277,10 +345,10 @@ class LeWM(nn.Module):
         count, horizon = actions.shape[1:3]
         window = latents.repeat_interleave(count, 0)
         blocks = torch.cat([past.repeat_interleave(count, 0), actions.flatten(0, 1)], dim=1)
-        known = latents.shape[1]
+        known, carries = latents.shape[1], getattr(predictor, "carries", False)
         for step in range(horizon):
             end = known + step
-            start = max(0, end - self.config.history)
+            start = 0 if carries else max(0, end - self.config.history)
             following = self.project(predictor.step(window[:, start:end], blocks[:, start:end]))
             window = torch.cat([window, following.unsqueeze(1)], dim=1)
         return window[:, known:].unflatten(0, actions.shape[:2])

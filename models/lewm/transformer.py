@@ -4,13 +4,9 @@ Adaptive LayerNorm as in DiT (Peebles and Xie, 2023, arXiv 2212.09748): each act
 and a gate for its attention and its MLP; the gates start at 0, so an untrained predictor is its input's LayerNorm.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-
-from .fast_rollout import imagine
 
 __all__ = ["ConditionalBlock", "TransformerPredictor"]
 
@@ -91,28 +87,6 @@ class TransformerPredictor(nn.Module):
     def step(self, latents: Tensor, actions: Tensor) -> Tensor:
         """Predict the latent (M, D) after the last position of latents (M, T, D) and actions (M, T, A)."""
         return self(latents[:, -self.history :], actions[:, -self.history :])[:, -1]
-
-    def imagine(
-        self,
-        latents: Tensor,
-        past: Tensor,
-        actions: Tensor,
-        project: Callable[[Tensor], Tensor],
-        dtype: torch.dtype | None = None,
-    ) -> Tensor:
-        """Roll out candidates that share their context; equals calling `step` again and again.
-
-        Args:
-            latents: (B, T, D).
-            past: (B, T-1, A), normalised, between the latents.
-            actions: (B, N, H, A), normalised.
-            project: applied to each prediction (M, D).
-            dtype: of the matrix products; None takes that of the weights.
-
-        Returns:
-            (B, N, H, D).
-        """
-        return imagine(self, latents, past, actions, project, dtype)
 
 
 class ConditionalBlock(nn.Module):
