@@ -28,7 +28,8 @@ class Info:
     """What `wmkit info` is asked for."""
 
     model: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None
-    """A model to describe too: a folder, pretrained:NAME, or owner/name on the Hugging Face hub."""
+    """A model to describe too: a folder, pretrained:NAME, or owner/name on the Hugging Face hub; or the folder of a
+    published LeWM checkpoint."""
     json: bool = False
     """Print JSON instead of text."""
 
@@ -58,6 +59,9 @@ def _folder(name: str) -> Path:
 def _model(folder: Path) -> dict[str, Any]:
     """Return what a model folder says of itself, with its number of parameters, size and fingerprint."""
     settings, weights = folder / "config.json", folder / "model.safetensors"
+    published = _published(folder, settings)
+    if published is not None:
+        return published
     if not (settings.exists() and weights.exists()):
         inner = sorted(str(path.parent) for path in folder.glob("*/model.safetensors"))
         hint = f"; try {', '.join(inner)}" if inner else ""
@@ -71,6 +75,17 @@ def _model(folder: Path) -> dict[str, Any]:
     if document.setdefault("sha256", sha256) != sha256:
         raise UserError(f"{weights} is not what {settings.name} names by its SHA-256; save or download the model again")
     return own | document
+
+
+def _published(folder: Path, settings: Path) -> dict[str, Any] | None:
+    """Describe the folder of a published LeWM checkpoint, which `LeWM.from_lewm` reads; None for other folders."""
+    if not settings.exists() or "_target_" not in settings.read_text(errors="replace"):
+        return None
+    from ..models.lewm.official import describe
+
+    found = describe(folder)
+    how = f"LeWM.from_lewm({str(folder)!r})"
+    return None if found is None else {"folder": str(folder), "holds": "a LeWM checkpoint", "load": how} | found
 
 
 def _parameters(weights: Path) -> int:

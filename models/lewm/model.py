@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -80,6 +80,8 @@ class LeWM(nn.Module):
         self.action_std: Tensor
         self.register_buffer("action_mean", torch.full((len(config.action_low),), torch.nan))
         self.register_buffer("action_std", torch.full((len(config.action_low),), torch.nan))
+        self._colors: Tensor
+        self.register_buffer("_colors", torch.tensor([config.background, config.pixel_scale]), persistent=False)
         self._has_statistics = False
         self.register_load_state_dict_post_hook(_note_statistics)
 
@@ -128,9 +130,11 @@ class LeWM(nn.Module):
     def preprocess(self, pixels: Tensor) -> Tensor:
         """Map uint8 images (M, S, S, 3) to floating point (M, 3, S, S): (RGB - background) / pixel_scale."""
         dtype = self.action_mean.dtype
-        background = torch.tensor(self.config.background, dtype=dtype, device=pixels.device)
-        scale = torch.tensor(self.config.pixel_scale, dtype=dtype, device=pixels.device)
-        return ((pixels.to(dtype) - background) / scale).permute(0, 3, 1, 2)
+        background, scale = self._colors
+        if dtype != torch.float32:
+            values = self.config.background, self.config.pixel_scale
+            background, scale = torch.tensor(values, dtype=dtype, device=pixels.device)
+        return pixels.to(dtype).sub_(background).div_(scale).permute(0, 3, 1, 2)
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Encode uint8 images (M, S, S, 3) to latents (M, D), with gradients."""
@@ -144,10 +148,9 @@ class LeWM(nn.Module):
         mask = getattr(self.encoder, "mask", None)
         if mask is None:
             return pixels
-        flat = pixels.flatten(0, -4)
-        empty = (mask(self.preprocess(flat)) == 0).all(dim=1).unsqueeze(-1)
-        background = torch.tensor(self.config.background, device=pixels.device).to(torch.uint8)
-        return torch.where(empty, background, flat).view(pixels.shape)
+        flat, background = pixels.flatten(0, -4), self._colors[0].to(torch.uint8)
+        empty = [(mask(self.preprocess(piece)) == 0).all(dim=1) for piece in flat.split(_FRAMES_AT_ONCE)]
+        return torch.where(torch.cat(empty).unsqueeze(-1), background, flat).view(pixels.shape)
 
     def step(self, latents: Tensor, actions: Tensor) -> Tensor:
         """Predict the latent (n, D) after latents (n, T, D) and normalised actions (n, T, A), with gradients."""
@@ -262,54 +265,24 @@ class LeWM(nn.Module):
         return model.to(device).eval()
 
     @classmethod
-    def from_lewm(
-        cls,
-        name: str | os.PathLike[str],
-        *,
-        action_low: Sequence[float] | None = None,
-        action_high: Sequence[float] | None = None,
-        action_repeat: int = 5,
-        seconds_per_step: float | None = None,
-        action_mean: Sequence[float] | None = None,
-        action_std: Sequence[float] | None = None,
-        statistics_from: str | os.PathLike[str] | None = None,
-        image_size: int | None = None,
-        device: torch.device | str = "cpu",
-    ) -> Self:
+    def from_lewm(cls, name: str | os.PathLike[str], device: torch.device | str = "cpu", **use: Any) -> Self:
         """Load a checkpoint of the published LeWM or of stable-worldmodel, in evaluation mode.
-
-        The checkpoint holds neither bounds nor statistics of the actions. Without statistics `rollout` raises; give
-        them, or recorded episodes to take them from.
 
         Args:
             name: a folder with `config.json` and one file of weights (.pt or safetensors); that file; or "owner/name"
                 on the Hugging Face hub.
-            action_low: (action_size,), environment units; None takes the episodes', or -1.
-            action_high: (action_size,), environment units; None takes the episodes', or 1.
-            action_repeat: environment steps per model step.
-            seconds_per_step: of one model step; None takes the episodes', or 0.5.
-            action_mean: (action_size,), environment units.
-            action_std: (action_size,), environment units.
-            statistics_from: folder of recorded episodes for what is not given.
-            image_size: S, pixels; None takes the checkpoint's. For another one the positions are interpolated.
             device: where to.
+            **use: what the checkpoint does not say, see `official.Use`: `action_repeat`, `action_low`, `action_high`,
+                `seconds_per_step`, `action_mean` and `action_std` or `statistics_from`, `image_size`. Without
+                statistics `rollout` raises.
 
         Raises:
-            UserError: see `wmkit.models.lewm.official.read`.
+            UserError: see `official.read`.
             ValueError: bounds, seconds or statistics are out of range.
         """
-        from .official import Use, read
+        from .official import Use, build
 
-        use = Use(
-            action_low, action_high, action_repeat, seconds_per_step, action_mean, action_std, statistics_from, image_size
-        )
-        found = read(name, use)
-        model = cls(found.config)
-        model.load_state_dict(found.state)
-        if found.statistics is not None:
-            model.set_action_statistics(*found.statistics)
-        model.metadata = found.metadata
-        return model.to(device).eval()
+        return build(cls, name, Use(**use)).to(device).eval()
 
     def _build(self, known: Mapping[str, str], part: str, name: str, options: Mapping[str, Any]) -> nn.Module:
         """Build the encoder, the predictor or the inverse head from its name and options."""

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 __all__ = ["VisionTransformer"]
 
@@ -22,6 +22,7 @@ class VisionTransformer(nn.Module):
         depth: number of blocks.
         heads: attention heads; they divide `width`.
         mlp_size: hidden size of the blocks' MLPs; None takes 4 * width.
+        norm_eps: added to the variance in each LayerNorm.
 
     Raises:
         ValueError: sizes that do not divide.
@@ -39,6 +40,7 @@ class VisionTransformer(nn.Module):
         depth: int = 12,
         heads: int = 3,
         mlp_size: int | None = None,
+        norm_eps: float = 1e-12,
     ) -> None:
         super().__init__()
         width = width or latent_size
@@ -50,8 +52,8 @@ class VisionTransformer(nn.Module):
         self.patches = nn.Conv2d(3, width, patch_size, patch_size)
         self.cls = nn.Parameter(torch.empty(1, 1, width))
         self.positions = nn.Parameter(torch.empty(1, (image_size // patch_size) ** 2 + 1, width))
-        self.blocks = nn.ModuleList(_Block(width, heads, mlp_size or 4 * width) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=_EPSILON)
+        self.blocks = nn.ModuleList(_Block(width, heads, mlp_size or 4 * width, norm_eps) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
         self.apply(_initialise)
         nn.init.trunc_normal_(self.cls, std=0.02)
         nn.init.trunc_normal_(self.positions, std=0.02)
@@ -60,33 +62,43 @@ class VisionTransformer(nn.Module):
         """Map normalised images (M, 3, S, S) to (M, width)."""
         patches = self.patches(pixels).flatten(2).mT
         tokens = torch.cat([self.cls.expand(len(pixels), -1, -1), patches], dim=1) + self.positions
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             tokens = block(tokens)
-        return self.norm(tokens[:, 0])
-
-
-_EPSILON = 1e-12
+        return self.norm(last(tokens, 1)[:, 0])
 
 
 class _Block(nn.Module):
     """Self-attention and MLP, each on a normalised input and added to it."""
 
-    def __init__(self, width: int, heads: int, mlp_size: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_size: int, norm_eps: float) -> None:
         super().__init__()
         self.heads = heads
-        self.attention_norm = nn.LayerNorm(width, eps=_EPSILON)
+        self.attention_norm = nn.LayerNorm(width, eps=norm_eps)
         self.qkv = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
-        self.mlp_norm = nn.LayerNorm(width, eps=_EPSILON)
+        self.mlp_norm = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = nn.Sequential(nn.Linear(width, mlp_size), nn.GELU(), nn.Linear(mlp_size, width))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens (M, L, width) to tokens of the same shape."""
-        qkv = self.qkv(self.attention_norm(tokens)).unflatten(-1, (3, self.heads, -1))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+    def forward(self, tokens: Tensor, wanted: int | None = None) -> Tensor:
+        """Map tokens (M, L, width) to tokens of the same shape, or to the first `wanted` of them alone."""
+        normed = self.attention_norm(tokens)
+        if wanted is None:
+            query, key, value = self._heads(normed, self.qkv.weight, self.qkv.bias, 3)
+        else:
+            width, bias = tokens.shape[-1], self.qkv.bias
+            first, rest = (None, None) if bias is None else (bias[:width], bias[width:])
+            (query,) = self._heads(normed[:, :wanted], self.qkv.weight[:width], first, 1)
+            key, value = self._heads(normed, self.qkv.weight[width:], rest, 2)
+            tokens = tokens[:, :wanted]
         mixed = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         tokens = tokens + self.attention_out(mixed)
         return tokens + self.mlp(self.mlp_norm(tokens))
+
+    def _heads(self, normed: Tensor, weight: Tensor, bias: Tensor | None, parts: int) -> tuple[Tensor, ...]:
+        """Project (M, L, width) to `parts` tensors (M, heads, L, size)."""
+        projected = linear(normed, weight, bias).unflatten(-1, (parts, self.heads, -1))
+        return projected.permute(2, 0, 3, 1, 4).unbind()
 
 
 def _initialise(module: nn.Module) -> None:

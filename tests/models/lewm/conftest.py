@@ -1,4 +1,8 @@
-"""Small LeWMs that build in milliseconds."""
+"""Small LeWMs that build in milliseconds, and a published checkpoint to change."""
+
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,3 +52,25 @@ def build():
 def model(build) -> LeWM:
     """Return a small LeWM in training mode."""
     return build()
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Return a copy of a published checkpoint that may be damaged."""
+    golden = Path(__file__).parent / "golden_official" / "transformers5"
+    return Path(shutil.copytree(golden, tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def rewrite(folder):
+    """Return a function that changes the copy's weights, and one that changes its configuration."""
+
+    def weights(change) -> None:
+        state = torch.load(folder / "weights.pt", weights_only=True)
+        torch.save(change(state) or state, folder / "weights.pt")
+
+    def config(change) -> None:
+        document = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(change(document) or document))
+
+    return weights, config
