@@ -14,9 +14,12 @@ from wmkit.contracts import Context, Objective, Plan, PlanningBudget, Proposal, 
 from wmkit.control.advance import advance
 
 from .certainty import CertaintyStop
+from .checks import check_inputs, check_settings
+from .graph_steps import Unrolled
+from .graphs import Graphs
+from .limits import block_bounds, numbers_on
 from .parametrisation import Hold, Parametrisation
 from .problem import Best, Problem, Scored
-from .proposals.protocols import SupportsCheck
 from .schedule import Pace, Schedule, lay_out
 from .scoring import Clock, Scorer
 from .search import Found, search
@@ -58,6 +61,8 @@ class SamplingPlanner(ABC, Generic[State]):
         schedule: Literal["fit", "truncate"] = "fit",
         budget: PlanningBudget | None = None,
         candidates: int = 0,
+        rescore: int = 0,
+        graph: bool = True,
         seed: int = 0,
     ) -> None:
         """Create a planner.
@@ -82,6 +87,13 @@ class SamplingPlanner(ABC, Generic[State]):
                 candidates out beforehand, "truncate" drops the last iterations.
             budget: limits of every decision that brings none of its own.
             candidates: E, how many of the last iteration's a plan shows in `Plan.candidates`; 0 for none.
+            rescore: rolls so many of the last iteration's cheapest candidates, and the best so far, out once more by
+                the model's `reference_rollout`, and executes the cheapest by that; 0 trusts `rollout`. A budget of
+                rollouts must leave room for them, or they are left out.
+            graph: on a CUDA device, captures all iterations as a CUDA graph for each shape of decision, and replays it:
+                the same plan from the same generator, without the host in the loop. The first decision of a shape is
+                slow. What cannot be captured is said once and planned without. Where there is a limit of seconds, it
+                drops the last iterations, as in the schedule "truncate".
             seed: of the generator for decisions that bring none of their own.
 
         Raises:
@@ -102,10 +114,13 @@ class SamplingPlanner(ABC, Generic[State]):
         self.schedule: Literal["fit", "truncate"] = schedule
         self.budget = PlanningBudget() if budget is None else budget
         self.candidates = candidates
+        self.rescore = rescore
+        self.graph = graph
         self.seed = seed
+        self._graphs = Graphs()
         self._generators: dict[torch.device, torch.Generator] = {}
         self._paces: dict[int, Pace] = {}
-        self._check_settings()
+        check_settings(self)
 
     @property
     def model(self) -> WorldModel:
@@ -162,21 +177,22 @@ class SamplingPlanner(ABC, Generic[State]):
         began = time.perf_counter()
         budget = self.budget if budget is None else budget
         horizon = self.horizon if horizon is None else horizon
-        _check_inputs(self._model, context, warm_start, horizon)
+        check_inputs(self._model, context, warm_start, horizon)
         with self._grad_mode():
             found = self._search(context, objective, warm_start, budget, horizon, generator, began)
-        self._check_found(found.best)
+        if found.failed:
+            self._refuse(found.best)
         return Plan(
             actions=found.best.actions.clone(),
             cost=found.best.cost.clone(),
             latents=found.best.latents.clone(),
-            iterations=int(found.iterations.max()),
+            iterations=found.most,
             seconds=time.perf_counter() - began,
             stopped=found.stopped,
-            non_finite=int(found.best.non_finite.sum()),
+            non_finite=found.non_finite,
             row_iterations=found.iterations.clone(),
             certain=found.certain.clone(),
-            candidates=found.best.shown(),
+            candidates=found.best.shown(self.candidates),
         )
 
     def _grad_mode(self) -> AbstractContextManager[object]:
@@ -193,28 +209,66 @@ class SamplingPlanner(ABC, Generic[State]):
         began: float,
     ) -> Found:
         """Lay the decision out, run its iterations and learn what they cost."""
-        pace = self._pace_of(horizon)
+        pace, captured = self._pace_of(horizon), self._captured(context.latents.device)
+        rescore = self._rescored_in(budget)
         schedule = lay_out(
             self.samples,
             self.iterations,
-            budget,
+            replace(budget, seconds=None) if captured else budget,
             style=self.schedule,
             decay=self.decay,
-            reserved=int(self.answers),
+            reserved=int(self.answers) + (rescore and rescore + 1),
             rows=context.batch,
             pace=pace,
         )
         problem = self._problem(context, warm_start, schedule, horizon, generator)
-        rate = None if self.max_rate is None else problem.low.new_tensor(self.max_rate).expand_as(problem.low)
-        change = None if rate is None else rate * (problem.spec.seconds_per_step / problem.spec.action_repeat)
-        settings = (self._model, self.parametrisation, change, self.wants_gradients)
-        scorer = Scorer(*settings, problem, objective, budget, self.candidates)
+        scorer = self._scorer(problem, objective, budget, rescore)
         answers = self.answers and (budget.rollouts is None or budget.rollouts > 1)
         clock = Clock(began, budget.seconds, context.latents.device, answers)
-        found = search(self, scorer, schedule, self.certainty, clock, answers)
+
+        def on_host() -> Found:
+            return search(self, scorer, schedule, self.certainty, clock, answers)
+
+        if captured:
+            found = self._graphs.search(Unrolled(self, scorer, schedule, self.certainty, answers), clock, on_host)
+        else:
+            found = on_host()
         if clock.laps:
             pace.record(clock.candidates / clock.laps, clock.elapsed / clock.laps, clock.overhead)
         return found
+
+    def _rescored_in(self, budget: PlanningBudget) -> int:
+        """Return how many candidates get a second look, none where the budget leaves nothing for the search."""
+        least = int(self.answers) + self.rescore + 1
+        return self.rescore if budget.rollouts is None or budget.rollouts > least else 0
+
+    def _scorer(self, problem: Problem, objective: Objective, budget: PlanningBudget, rescore: int) -> Scorer:
+        return Scorer(
+            model=self._model,
+            parametrisation=self.parametrisation,
+            max_change=self._max_change(problem.low),
+            wants_gradients=self.wants_gradients,
+            problem=problem,
+            objective=objective,
+            budget=budget,
+            bounds=block_bounds(problem.spec, problem.low.device, problem.low.dtype),
+            keep=max(self.candidates, rescore),
+            rescore=rescore,
+        )
+
+    def _captured(self, device: torch.device) -> bool:
+        """Return whether decisions on a device are captured: none that needs gradients, or moves iterations about."""
+        moves = self.certainty is not None and self.certainty.max_iterations is not None
+        return self.graph and not (self.wants_gradients or moves) and self._graphs.active(device)
+
+    def _max_change(self, like: Tensor) -> Tensor | None:
+        """Return the largest change (E,) of an action between two environment steps; None for no limit."""
+        spec, rate = self._model.spec, self.max_rate
+        if rate is None:
+            return None
+        rates = rate if isinstance(rate, Sequence) else [rate] * spec.action_size
+        step = spec.seconds_per_step / spec.action_repeat
+        return numbers_on([step * each for each in rates], like.device, like.dtype)
 
     def _problem(
         self,
@@ -231,11 +285,10 @@ class SamplingPlanner(ABC, Generic[State]):
             context = _cloned(context)
         context = advance(self._model, context, generator)
         dtype = torch.promote_types(latents.dtype, torch.float32)
-        low, high = spec.bounds(latents.device, dtype)
-        low, high = low[: spec.action_size], high[: spec.action_size]
+        bounds = block_bounds(spec, latents.device, dtype)
+        low, high = (bound[: spec.action_size] for bound in bounds)
         samples = schedule.counts[0]
-        guesses = self._guesses(context, warm_start, horizon, samples, generator, dtype)
-        guesses = guesses.clamp(low.repeat(spec.action_repeat), high.repeat(spec.action_repeat))
+        guesses = self._guesses(context, warm_start, horizon, samples, generator, dtype).clamp(*bounds)
         knots = self.parametrisation.parameters(guesses, spec).clamp(low, high)
         return Problem(
             context=context,
@@ -287,41 +340,13 @@ class SamplingPlanner(ABC, Generic[State]):
             self._generators[device] = torch.Generator(device).manual_seed(self.seed)
         return self._generators[device]
 
-    def _check_settings(self) -> None:
-        """Refuse numbers out of their range, with one line each."""
-        name, share, rates = type(self).__name__, self.proposal_share, self.max_rate
-        for key, value in (("horizon", self._horizon), ("samples", self.samples), ("iterations", self.iterations)):
-            if value < 1:
-                raise ValueError(f"{name}: {key} is {value!r}; give at least 1")
-        if self.candidates < 0:
-            raise ValueError(f"{name}: candidates is {self.candidates!r}; give 0 to show none, or more")
-        if not 0 <= share < 1:
-            raise ValueError(f"{name}: proposal_share is {share!r}; give a fraction in [0, 1)")
-        if not self.noise_exponent >= 0:
-            raise ValueError(f"{name}: noise_exponent is {self.noise_exponent!r}; give 0 for white noise, or more")
-        if self.noise_knots is not None and self.noise_knots < 1:
-            raise ValueError(f"{name}: noise_knots is {self.noise_knots!r}; give at least 1, or None")
-        if not self.decay >= 1:
-            raise ValueError(
-                f"{name}: decay is {self.decay!r}; give 1 for as many candidates in every iteration, or more"
-            )
-        if self.schedule not in ("fit", "truncate"):
-            raise ValueError(f"{name}: schedule is {self.schedule!r}; give 'fit' or 'truncate'")
-        size = self._model.spec.action_size
-        listed = rates if isinstance(rates, Sequence) else [1.0 if rates is None else rates] * size
-        if len(listed) != size or not all(rate > 0 for rate in listed):
-            raise ValueError(f"{name}: max_rate is {rates!r}; give one number above 0, or {size} of them")
-        if isinstance(self.proposal, SupportsCheck):
-            self.proposal.check(self._model.spec)
-
-    def _check_found(self, found: Best) -> None:
-        bad = (~torch.isfinite(found.cost)).nonzero().flatten().tolist()
-        if bad:
-            raise ValueError(
-                f"{type(self._model).__name__} gave no candidate of row {bad[0]} a finite cost "
-                f"({int(found.non_finite.sum())} costs were not finite in all); "
-                "check its weights, the observation and the objective"
-            )
+    def _refuse(self, found: Best) -> None:
+        row = int(torch.isfinite(found.cost).logical_not().nonzero()[0])
+        raise ValueError(
+            f"{type(self._model).__name__} gave no candidate of row {row} a finite cost "
+            f"({int(found.non_finite.sum())} costs were not finite in all); "
+            "check its weights, the observation and the objective"
+        )
 
 
 def fitted(actions: Tensor, horizon: int) -> Tensor:
@@ -336,29 +361,3 @@ def _cloned(context: Context) -> Context:
     """Copy a context so that tensors made in inference mode can take part in a gradient."""
     values = {field.name: getattr(context, field.name) for field in fields(context)}
     return replace(context, **{name: value.clone() for name, value in values.items() if value is not None})
-
-
-def _check_inputs(model: WorldModel, context: Context, warm_start: Tensor | None, horizon: int) -> None:
-    """Refuse shapes that do not fit, with one line each."""
-    spec = model.spec
-    b, t = context.latents.shape[:2]
-    if horizon < 1:
-        raise ValueError(f"horizon is {horizon!r}; give at least 1 model step")
-    if context.latents.shape[2:] != (spec.latent_size,) or not 1 <= t <= spec.history:
-        raise ValueError(
-            f"context.latents has shape {tuple(context.latents.shape)}; expected (B, T, D) with T from 1 to "
-            f"{spec.history} and D = {spec.latent_size}"
-        )
-    expected: list[tuple[str, Tensor | None, tuple[int, ...]]] = [
-        ("context.actions", context.actions, (b, t - 1, spec.block_size)),
-        ("context.goal", context.goal, (b, spec.latent_size)),
-        ("context.pending", context.pending, (b, -1, spec.block_size)),
-        ("context.last_action", context.last_action, (b, spec.action_size)),
-        ("warm_start", warm_start, (b, -1, spec.block_size)),
-    ]
-    for name, tensor, shape in expected:
-        if tensor is None:
-            continue
-        fits = tensor.ndim == len(shape) and all(e in (-1, s) for e, s in zip(shape, tensor.shape, strict=True))
-        if not fits or (name == "warm_start" and tensor.shape[1] == 0):
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape} with any size where -1 stands")

@@ -9,7 +9,7 @@ from torch import Tensor
 from wmkit.contracts import WorldModel
 
 from .base import SamplingPlanner
-from .problem import Problem, Scored
+from .problem import Problem, Scored, picked
 from .settings import Shared
 
 __all__ = ["CEM", "CEMState"]
@@ -94,14 +94,14 @@ class CEM(SamplingPlanner[CEMState]):
         """Refit to the elites of finite cost; a row without any keeps its distribution."""
         count = self._elites_of(scored.costs.shape[1], problem.iterations)
         costs, index = scored.costs.topk(count, dim=1, largest=False, sorted=False)
-        row = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
-        elites = scored.parameters[row, index]
-        weights = torch.isfinite(costs).to(elites.dtype)[:, :, None, None]
+        elites = picked(scored.parameters, index)
+        weights = (costs < torch.inf).to(elites.dtype)[:, :, None, None]
         total = weights.sum(dim=1)
         mean = (weights * elites).sum(dim=1) / total
         std = ((weights * (elites - mean.unsqueeze(1)).square()).sum(dim=1) / total).sqrt()
         std = torch.maximum(std, self.min_std * problem.half_range)
-        return CEMState(self._moved(state.mean, mean, total), self._moved(state.std, std, total))
+        usable = total > 0
+        return CEMState(self._moved(state.mean, mean, usable), self._moved(state.std, std, usable))
 
     def centre(self, state: CEMState) -> Tensor:
         """Return the mean (B, M, E)."""
@@ -123,7 +123,7 @@ class CEM(SamplingPlanner[CEMState]):
             fraction **= self.iterations / iterations
         return max(min(_FEWEST, self.elites, samples), round(fraction * samples))
 
-    def _moved(self, old: Tensor, new: Tensor, total: Tensor) -> Tensor:
+    def _moved(self, old: Tensor, new: Tensor, usable: Tensor) -> Tensor:
         """Return the new value, mixed with the old by the momentum; the old where no elite was usable."""
         mixed = new if self.momentum == 0 else torch.lerp(new, old, self.momentum)
-        return torch.where(total > 0, mixed, old)
+        return torch.where(usable, mixed, old)

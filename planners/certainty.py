@@ -1,12 +1,13 @@
 """Leaving a search once the action that it is about to execute no longer changes."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["CertaintyStop", "Watch"]
+__all__ = ["CertaintyStop", "Watch", "alike"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,17 @@ class CertaintyStop:
                 f"{self.max_iterations!r}; give 1 <= min_iterations <= max_iterations"
             )
 
+    @property
+    def earliest(self) -> int:
+        """The first iteration, counted from 1, after which a row may have settled."""
+        return max(self.min_iterations, self.window)
+
+
+def alike(recent: Sequence[Tensor], limit: Tensor) -> Tensor:
+    """Return in which rows, (R,) bool, actions (R, A) differ by no more than a limit (A,) from one another."""
+    stacked = torch.stack(list(recent))
+    return (stacked.amax(dim=0) - stacked.amin(dim=0) <= limit).all(dim=-1)
+
 
 class Watch:
     """Remembers the last first actions of the rows that are still searched."""
@@ -55,10 +67,9 @@ class Watch:
         """Take the first actions (R, A) after an iteration; return which rows have settled, (R,) bool."""
         self._recent.append(actions)
         self._seen += 1
-        if self._seen < max(self._rule.min_iterations, self._rule.window):
+        if self._seen < self._rule.earliest:
             return torch.zeros(actions.shape[0], dtype=torch.bool, device=actions.device)
-        recent = torch.stack(list(self._recent))
-        return (recent.amax(dim=0) - recent.amin(dim=0) <= self._limit).all(dim=-1)
+        return alike(list(self._recent), self._limit)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with the rows of a mask (R,) only."""

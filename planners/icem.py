@@ -9,7 +9,7 @@ from torch import Tensor
 from wmkit.contracts import WorldModel
 
 from .cem import CEM, CEMState
-from .problem import Problem, Scored
+from .problem import Problem, Scored, picked
 from .settings import Shared
 
 __all__ = ["ICEM", "ICEMState"]
@@ -87,7 +87,6 @@ class ICEM(CEM):
         fitted = super().update(state, scored, problem)
         count = round(self.keep * self._elites_of(scored.costs.shape[1], problem.iterations))
         costs, index = scored.costs.topk(count, dim=1, largest=False)
-        row = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
-        finite = torch.isfinite(costs)[:, :, None, None]
-        kept = torch.where(finite, scored.parameters[row, index], fitted.mean.unsqueeze(1))
+        finite = (costs < torch.inf)[:, :, None, None]
+        kept = torch.where(finite, picked(scored.parameters, index), fitted.mean.unsqueeze(1))
         return ICEMState(fitted.mean, fitted.std, kept)

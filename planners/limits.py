@@ -1,11 +1,31 @@
-"""Limits on how fast actions may change."""
+"""Limits on actions, and on how fast they may change."""
+
+from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from wmkit.contracts import ModelSpec
 
-__all__ = ["limit_rate"]
+__all__ = ["block_bounds", "limit_rate", "numbers_on"]
+
+
+def block_bounds(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return what `spec.bounds` does, each (A,), brought to the device once: do not write into them."""
+    low, high = (tuple(bound) * spec.action_repeat for bound in (spec.action_low, spec.action_high))
+    return _placed(low, device, dtype), _placed(high, device, dtype)
+
+
+def numbers_on(values: Sequence[float], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return numbers (n,), brought to the device once: do not write into them."""
+    return _placed(tuple(values), device, dtype)
+
+
+@lru_cache(maxsize=256)
+def _placed(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device, dtype=dtype)
 
 
 def limit_rate(actions: Tensor, last: Tensor | None, step: Tensor, spec: ModelSpec) -> Tensor:

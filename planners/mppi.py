@@ -96,7 +96,8 @@ class MPPI(SamplingPlanner[MPPIState]):
         weights = self._weights(state, scored, problem)
         mean = torch.einsum("bn,bnme->bme", weights, scored.parameters)
         if self.smoothing is not None:
-            mean = torch.einsum("km,bme->bke", _savitzky_golay(mean.shape[1], *self.smoothing).to(mean), mean)
+            smoother = _savitzky_golay(mean.shape[1], *self.smoothing, mean.dtype, mean.device)
+            mean = torch.einsum("km,bme->bke", smoother, mean)
         usable = torch.isfinite(scored.costs).any(dim=1)
         return MPPIState(torch.where(usable[:, None, None], mean, state.mean))
 
@@ -138,8 +139,8 @@ def _spread(above: Tensor, finite: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _savitzky_golay(knots: int, window: int, order: int) -> Tensor:
-    """Return the matrix (M, M), float64, that fits a polynomial around each knot; the ends take the outermost window.
+def _savitzky_golay(knots: int, window: int, order: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the matrix (M, M) that fits a polynomial around each knot; the ends take the outermost window.
 
     After Savitzky and Golay (1964).
     """
@@ -151,4 +152,5 @@ def _savitzky_golay(knots: int, window: int, order: int) -> Tensor:
         places = torch.arange(left - knot, left - knot + window, dtype=torch.float64, device="cpu")
         powers = places.unsqueeze(1) ** torch.arange(order + 1, device="cpu")
         matrix[knot, left : left + window] = torch.linalg.pinv(powers)[0]
-    return matrix
+    with torch.inference_mode(False):
+        return matrix.clone().to(device, dtype)

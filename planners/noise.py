@@ -1,5 +1,7 @@
 """Random numbers over the knots of a plan."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,11 +32,7 @@ def coloured(shape: tuple[int, int, int, int], exponent: float, generator: torch
         return draw_normal(shape, generator, like)
     b, n, m, e = shape
     white = draw_normal((b, n, 2 * m, e), generator, like)
-    frequencies = torch.fft.rfftfreq(2 * m, device=like.device, dtype=like.dtype)
-    frequencies[0] = frequencies[1]
-    gain = frequencies ** (-exponent / 2)
-    power = (2 * gain.square().sum() - gain[0].square() - gain[-1].square()) / (2 * m)
-    spectrum = torch.fft.rfft(white, dim=2) * (gain / power.sqrt()).unsqueeze(-1)
+    spectrum = torch.fft.rfft(white, dim=2) * _gain(m, exponent, like.dtype, like.device)
     return torch.fft.irfft(spectrum, n=2 * m, dim=2)[:, :, :m]
 
 
@@ -44,3 +42,14 @@ def interpolated(noise: Tensor, knots: int) -> Tensor:
         return noise.new_zeros(1, 0, knots, noise.shape[3])
     lines = F.interpolate(noise[0].transpose(1, 2), size=knots, mode="linear", align_corners=True)
     return lines.transpose(1, 2).unsqueeze(0)
+
+
+@lru_cache(maxsize=64)
+def _gain(m: int, exponent: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the factor (F, 1) of each frequency of a sequence of 2 m numbers, which keeps their variance at 1."""
+    with torch.inference_mode(False):
+        frequencies = torch.fft.rfftfreq(2 * m, device=device, dtype=dtype)
+        frequencies[0] = frequencies[1]
+        gain = frequencies ** (-exponent / 2)
+        power = (2 * gain.square().sum() - gain[0].square() - gain[-1].square()) / (2 * m)
+        return (gain / power.sqrt()).unsqueeze(-1)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from wmkit.contracts import Objective, Rollout, SupportsDecode
 
+from .graph_doubts import postpone
+
 __all__ = [
     "ActionCost",
     "CompositeObjective",
@@ -167,9 +169,8 @@ class DecodedObjective(Term):
             steps = steps * self.discount ** torch.arange(steps.shape[-1], device=steps.device)
         costs = _reduced(steps, self.reduce)
         lost = ~torch.isfinite(costs).any(dim=1)
-        if lost.any() and torch.isfinite(values[lost]).all():
-            bad = _first_bad(steps[lost])
-            raise ValueError(f"{self._called} gave {bad} for every candidate, though the states are finite")
+        if not postpone(lambda: (lost & torch.isfinite(values).flatten(1).all(dim=1)).any()):
+            self._refuse(lost, values, steps)
         return costs
 
     def select(self, rows: Tensor) -> "DecodedObjective":
@@ -190,6 +191,12 @@ class DecodedObjective(Term):
         except Exception as error:
             text = " ".join(str(error).split())
             raise ValueError(f"{self._called} fails with {type(error).__name__}: {text}") from error
+
+    def _refuse(self, lost: Tensor, values: Tensor, steps: Tensor) -> None:
+        """Refuse rows (B,) without a finite cost where the function alone is to blame."""
+        if lost.any() and torch.isfinite(values[lost]).all():
+            bad = _first_bad(steps[lost])
+            raise ValueError(f"{self._called} gave {bad} for every candidate, though the states are finite")
 
     def _numbers(self, given: Any, values: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return what the function gave as a tensor (B, N, H)."""

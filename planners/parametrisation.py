@@ -3,6 +3,7 @@
 Letters beside those of `wmkit.contracts`: **M** knots of a plan, **E** numbers of one environment action.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -39,7 +40,13 @@ class Parametrisation(Protocol):
 
 
 class Hold:
-    """Holds each knot for some environment steps; the last knot is cut short where the horizon ends."""
+    """Holds each knot for some environment steps; the last knot is cut short where the horizon ends.
+
+    Attributes:
+        keeps_bounds: class attribute; knots within the bounds give actions within the bounds.
+    """
+
+    keeps_bounds = True
 
     def __init__(self, steps: int = 1) -> None:
         """Create the parametrisation.
@@ -104,14 +111,15 @@ class Spline:
     def actions(self, parameters: Tensor, context: Context, spec: ModelSpec, horizon: int) -> Tensor:
         """Evaluate the spline through knots (B, N, M, E) at each environment step, (B, N, H, A)."""
         b, n, m, _ = parameters.shape
-        basis = _basis(m, horizon * spec.action_repeat, self.order).to(parameters)
+        basis = _placed(_basis, m, horizon * spec.action_repeat, self.order, parameters.dtype, parameters.device)
         return torch.einsum("sm,bnme->bnse", basis, parameters).reshape(b, n, horizon, spec.block_size)
 
     def parameters(self, actions: Tensor, spec: ModelSpec) -> Tensor:
         """Return the knots (B, N, M, E) of the spline with the least squared distance to actions (B, N, H, A)."""
         b, n, h, _ = actions.shape
         single = actions.reshape(b, n, h * spec.action_repeat, spec.action_size)
-        inverse = _inverse_basis(self.knots(spec, h), single.shape[2], self.order).to(single)
+        m, steps = self.knots(spec, h), single.shape[2]
+        inverse = _placed(_inverse_basis, m, steps, self.order, single.dtype, single.device)
         return torch.einsum("ms,bnse->bnme", inverse, single)
 
 
@@ -137,3 +145,17 @@ def _basis(knots: int, steps: int, order: Order) -> Tensor:
 def _inverse_basis(knots: int, steps: int, order: Order) -> Tensor:
     """Return the matrix (knots, steps), float64, that fits knots to actions."""
     return torch.linalg.pinv(_basis(knots, steps, order))
+
+
+@lru_cache(maxsize=64)
+def _placed(
+    matrix: Callable[[int, int, Order], Tensor],
+    knots: int,
+    steps: int,
+    order: Order,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Return a matrix where and as it is needed, copied there once."""
+    with torch.inference_mode(False):
+        return matrix(knots, steps, order).to(device, dtype)

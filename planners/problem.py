@@ -10,7 +10,7 @@ from wmkit.contracts import Context, ModelSpec
 
 from .noise import coloured, interpolated
 
-__all__ = ["Best", "Problem", "Scored", "select_rows"]
+__all__ = ["Best", "Problem", "Scored", "picked", "select_rows"]
 
 State = TypeVar("State")
 
@@ -24,6 +24,12 @@ def select_rows(state: State, rows: Tensor) -> State:
         return state
     values = {field.name: getattr(state, field.name)[rows] for field in fields(state)}  # type: ignore[arg-type]
     return replace(state, **values)  # type: ignore[type-var]
+
+
+def picked(values: Tensor, index: Tensor) -> Tensor:
+    """Return the candidates (B, K, ...) of values (B, N, ...) at an index (B, K)."""
+    wide = index.view(*index.shape, *[1] * (values.ndim - 2))
+    return values.gather(1, wide.expand(*index.shape, *values.shape[2:]))
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ class Best:
         candidates: (B, E, H, D), what the model imagined under the cheapest candidates of the last iteration, cheapest
             first; E is 0 where none are kept.
         candidate_costs: (B, E), theirs, +inf where there was none.
+        candidate_actions: (B, E, H, A), theirs.
     """
 
     cost: Tensor
@@ -115,16 +122,18 @@ class Best:
     non_finite: Tensor
     candidates: Tensor
     candidate_costs: Tensor
+    candidate_actions: Tensor
 
     def merged(self, other: "Best") -> "Best":
         """Return the cheaper of the two, row by row, the sums of the counts, and the other's candidates, if any."""
         better = other.cost < self.cost
         wide = better[:, None, None]
-        candidates, candidate_costs = other.candidates, other.candidate_costs
+        candidates, candidate_costs, candidate_actions = other._listed()
         if candidates.shape[1]:
             fresh = torch.isfinite(candidate_costs[:, :1])
             candidates = torch.where(fresh[:, :, None, None], candidates, self.candidates)
             candidate_costs = torch.where(fresh, candidate_costs, self.candidate_costs)
+            candidate_actions = torch.where(fresh[:, :, None, None], candidate_actions, self.candidate_actions)
         return Best(
             torch.where(better, other.cost, self.cost),
             torch.where(wide, other.actions, self.actions),
@@ -132,6 +141,7 @@ class Best:
             self.non_finite + other.non_finite,
             candidates,
             candidate_costs,
+            candidate_actions,
         )
 
     def joined(self, other: "Best") -> "Best":
@@ -144,15 +154,18 @@ class Best:
         costs, index = costs.topk(keep, dim=1, largest=False)
         row = torch.arange(len(index), device=index.device).unsqueeze(1)
         latents = torch.cat([self.candidates, other.candidates], dim=1)[row, index]
-        return replace(best, candidates=latents, candidate_costs=costs)
+        actions = torch.cat([self.candidate_actions, other.candidate_actions], dim=1)[row, index]
+        return replace(best, candidates=latents, candidate_costs=costs, candidate_actions=actions)
 
-    def shown(self) -> Tensor | None:
-        """Return the candidates (B, E, H, D), the last usable one in place of those that are not; None where E is 0."""
-        keep = self.candidates.shape[1]
-        if not keep:
+    def shown(self, count: int) -> Tensor | None:
+        """Return the cheapest candidates (B, count, H, D), the last usable one in place of those that are not.
+
+        None where the count is 0; it is at most E.
+        """
+        if not count:
             return None
         last = torch.isfinite(self.candidate_costs).sum(dim=1, keepdim=True).sub(1).clamp(min=0)
-        index = torch.minimum(torch.arange(keep, device=last.device), last)
+        index = torch.minimum(torch.arange(count, device=last.device), last)
         return self.candidates[torch.arange(len(last), device=last.device).unsqueeze(1), index]
 
     def replaced(self, other: "Best") -> "Best":
@@ -160,4 +173,9 @@ class Best:
         usable = torch.isfinite(other.cost)
         cost = torch.where(usable, torch.full_like(self.cost, torch.inf), self.cost)
         merged = replace(self, cost=cost).merged(other)
-        return replace(merged, candidates=self.candidates, candidate_costs=self.candidate_costs)
+        latents, costs, actions = self._listed()
+        return replace(merged, candidates=latents, candidate_costs=costs, candidate_actions=actions)
+
+    def _listed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what is kept of the candidates: latents, costs, actions."""
+        return self.candidates, self.candidate_costs, self.candidate_actions

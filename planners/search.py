@@ -11,7 +11,7 @@ from .problem import Best, Problem, Scored, select_rows
 from .schedule import Schedule
 from .scoring import Clock, Scorer
 
-__all__ = ["Found", "Method", "search"]
+__all__ = ["Found", "Method", "finish", "first_actions", "iterate", "search"]
 
 
 class Method(Protocol):
@@ -33,12 +33,53 @@ class Found:
         iterations: (B,), integer, refinements of each row.
         certain: (B,), bool, rows that settled.
         stopped: which rule ended the search.
+        most: iterations of the row that had most.
+        non_finite: costs that were not finite, over all rows.
+        failed: whether a row is without any finite cost.
     """
 
     best: Best
     iterations: Tensor
     certain: Tensor
     stopped: str
+    most: int
+    non_finite: int
+    failed: bool = False
+
+
+def iterate(
+    method: Method, scorer: Scorer, state: Any, best: Best | None, samples: int, progress: float
+) -> tuple[Any, Best]:
+    """Do one iteration and return the state and the best so far after it.
+
+    Args:
+        method: the planner.
+        scorer: of the rows that are searched.
+        state: the planner's own.
+        best: so far; None before the first iteration, which tries the problem's further candidates.
+        samples: N of this iteration.
+        progress: see `Problem.progress`.
+    """
+    problem = replace(scorer.problem, samples=samples, progress=progress)
+    parameters = method.sample(state, problem)
+    extra = problem.extra[:, : samples - 1]
+    if best is None and extra.shape[1]:
+        parameters = torch.cat([parameters[:, : -extra.shape[1]], extra], dim=1)
+    scored, found = scorer.score(parameters)
+    return method.update(state, scored, problem), found if best is None else best.merged(found)
+
+
+def finish(scorer: Scorer, best: Best, knots: Tensor | None) -> Best:
+    """Return the answer, knots (B, M, E), or without one the best so far, after a second look by the reference."""
+    if knots is not None:
+        best = best.replaced(scorer.score(knots.unsqueeze(1))[1])
+    return scorer.rescored(best)
+
+
+def first_actions(method: Method, scorer: Scorer, state: Any, best: Best) -> Tensor:
+    """Return the first model step's actions (R, A) that the search is centred on."""
+    centre = method.centre(state)
+    return best.actions[:, 0] if centre is None else scorer.actions(centre.unsqueeze(1))[:, 0, 0]
 
 
 def search(
@@ -62,7 +103,8 @@ def search(
     planned = len(schedule.counts)
     longest = planned if certainty is None or certainty.max_iterations is None else certainty.max_iterations
     longest = min(longest, scorer.budget.iterations or longest)
-    rollouts = None if scorer.budget.rollouts is None else scorer.budget.rollouts - int(answers)
+    after = int(answers) + (scorer.rescore and scorer.rescore + 1)
+    rollouts = None if scorer.budget.rollouts is None else scorer.budget.rollouts - after
     pool, spent = planned * problem.context.batch, 0
     done, late, stopped = 0, False, schedule.limit
     while done < longest and 0 < len(loop.rows) <= pool:
@@ -74,13 +116,12 @@ def search(
             stopped = "seconds"
             break
         pool, spent, rows = pool - len(loop.rows), spent + count, len(loop.rows)
-        loop.iterate(count, schedule.progress(done), first=done == 0)
+        loop.iterate(count, schedule.progress(done))
         late = clock.out_of_time(rows * count)
         done += 1
     if len(loop.rows):
         loop.leave(torch.ones(len(loop.rows), dtype=torch.bool, device=loop.rows.device), certain=False)
-    found = loop.found()
-    return replace(found, stopped="certain" if bool(found.certain.all()) else stopped)
+    return loop.found(stopped)
 
 
 class _Loop:
@@ -98,19 +139,12 @@ class _Loop:
         self._left: list[tuple[Tensor, Best, int, bool]] = []
         self.rows = torch.arange(problem.context.batch, device=device)
 
-    def iterate(self, samples: int, progress: float, first: bool) -> None:
+    def iterate(self, samples: int, progress: float) -> None:
         """Do one iteration for the rows that are left; let those go that have settled."""
-        problem = replace(self._scorer.problem, samples=samples, progress=progress)
-        parameters = self._method.sample(self._state, problem)
-        extra = problem.extra[:, : samples - 1]
-        if first and extra.shape[1]:
-            parameters = torch.cat([parameters[:, : -extra.shape[1]], extra], dim=1)
-        scored, best = self._scorer.score(parameters)
-        self._state = self._method.update(self._state, scored, problem)
-        self._best = best if self._best is None else self._best.merged(best)
+        self._state, self._best = iterate(self._method, self._scorer, self._state, self._best, samples, progress)
         self._done += 1
         if self._watch is not None:
-            settled = self._watch.settled(self._first_actions(self._best))
+            settled = self._watch.settled(first_actions(self._method, self._scorer, self._state, self._best))
             if bool(settled.any()):
                 self.leave(settled, certain=True)
 
@@ -123,9 +157,7 @@ class _Loop:
         if not everyone:
             best, scorer, state = select_rows(best, mask), scorer.select(mask), select_rows(state, mask)
         knots = self._method.answer(state) if self._answers else None
-        if knots is not None:
-            best = best.replaced(scorer.score(knots.unsqueeze(1))[1])
-        self._left.append((self.rows[mask], best, self._done, certain))
+        self._left.append((self.rows[mask], finish(scorer, best, knots), self._done, certain))
         self.rows = self.rows[~mask]
         if not everyone:
             self._best, self._state = select_rows(self._best, ~mask), select_rows(self._state, ~mask)
@@ -133,16 +165,14 @@ class _Loop:
             if self._watch is not None:
                 self._watch.keep(~mask)
 
-    def found(self) -> Found:
-        """Return what was found for all rows, in their order."""
+    def found(self, stopped: str) -> Found:
+        """Return what was found for all rows, in their order; `stopped` is what ended the search of those left."""
         order = torch.cat([rows for rows, *_ in self._left]).argsort()
         names = [field.name for field in fields(Best)]
         whole = [torch.cat([getattr(best, name) for _, best, *_ in self._left])[order] for name in names]
         iterations = torch.cat([torch.full_like(rows, done) for rows, _, done, _ in self._left])[order]
         certain = torch.cat([torch.full_like(rows, sure, dtype=torch.bool) for rows, *_, sure in self._left])[order]
-        return Found(Best(*whole), iterations, certain, "")
-
-    def _first_actions(self, best: Best) -> Tensor:
-        """Return the first model step's actions (R, A) that the search is centred on."""
-        centre = self._method.centre(self._state)
-        return best.actions[:, 0] if centre is None else self._scorer.actions(centre.unsqueeze(1))[:, 0, 0]
+        best = Best(*whole)
+        stopped = "certain" if bool(certain.all()) else stopped
+        failed = not bool(torch.isfinite(best.cost).all())
+        return Found(best, iterations, certain, stopped, int(iterations.max()), int(best.non_finite.sum()), failed)

@@ -28,4 +28,6 @@ class Shared(TypedDict, total=False):
     schedule: Literal["fit", "truncate"]
     budget: PlanningBudget | None
     candidates: int
+    rescore: int
+    graph: bool
     seed: int

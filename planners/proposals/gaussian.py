@@ -5,6 +5,7 @@ from torch import Tensor
 
 from wmkit.contracts import Context, WorldModel
 
+from ..limits import block_bounds
 from ..noise import draw_normal
 
 __all__ = ["GaussianProposal", "scattered"]
@@ -46,7 +47,7 @@ class GaussianProposal:
     def propose(self, context: Context, n: int, horizon: int, generator: torch.Generator) -> Tensor:
         """Return n candidates (B, n, H, A), within the bounds."""
         dtype = torch.promote_types(context.latents.dtype, torch.float32)
-        low, high = self._spec.bounds(context.latents.device, dtype)
+        low, high = block_bounds(self._spec, context.latents.device, dtype)
         mean = torch.zeros_like(low) if self.mean is None else self.mean.to(low)
         mean = mean.expand(context.batch, horizon, -1)
         return scattered(mean, self.std * (high - low) / 2, n, low, high, generator)

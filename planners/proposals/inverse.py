@@ -6,6 +6,7 @@ from torch import Tensor
 from wmkit.contracts import Context, SupportsInverse, WorldModel
 from wmkit.control.advance import extend
 
+from ..limits import block_bounds
 from .gaussian import scattered
 
 __all__ = ["InverseDynamicsProposal"]
@@ -40,7 +41,7 @@ class InverseDynamicsProposal:
         Raises:
             ValueError: the context has no goal.
         """
-        low, high = self._model.spec.bounds(context.latents.device, context.latents.dtype)
+        low, high = block_bounds(self._model.spec, context.latents.device, context.latents.dtype)
         if context.goal is None:
             raise ValueError("InverseDynamicsProposal: the context has no goal; set one, or use another proposal")
         mean = self._walk(context, context.goal, horizon, low, high, generator)

@@ -8,7 +8,7 @@ from registered import Walk, at, fresh, make
 
 from wmkit.contracts import Context
 from wmkit.planners import GoalObjective
-from wmkit.planners.limits import limit_rate
+from wmkit.planners.limits import block_bounds, limit_rate
 
 WALK = Walk().spec
 
@@ -57,3 +57,16 @@ def test_the_rate_is_per_second():
     context = Context(at(0.0).latents, at(0.0).actions, last_action=torch.full((1, 1), -0.1))
     plan = planner.plan(context, GoalObjective(torch.full((1, 1), 9.0)), generator=fresh())
     torch.testing.assert_close(plan.actions.flatten(), torch.tensor([0.1, 0.3, 0.5]))
+
+
+def test_bounds_are_those_of_the_spec_and_made_once():
+    spec = double_integrators(repeat=2).spec
+    device = torch.device("cpu")
+    found = block_bounds(spec, device, torch.float64)
+    for mine, theirs in zip(found, spec.bounds(device, torch.float64), strict=True):
+        assert torch.equal(mine, theirs)
+    with torch.inference_mode():
+        again = block_bounds(spec, device, torch.float64)
+        other = block_bounds(spec, device, torch.float16)
+    assert again[0] is found[0]
+    assert not other[0].is_inference(), "what is made in inference mode must serve outside too"
