@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wmkit.data.transfer import send
+
 __all__ = ["contrast_loss", "inverse_loss", "rollout_loss", "transform_actions", "transform_pixels", "views_of"]
 
 _VIEWS = {"none": (0,), "flip": (0, 2), "dihedral": tuple(range(8))}
@@ -73,8 +75,9 @@ def inverse_loss(head: nn.Module, latents: Tensor, actions: Tensor, reach: int, 
     count, frames = latents.shape[:2]
     steps = torch.randint(1, reach + 1, (count,), generator=generator)
     start = (torch.rand(count, generator=generator) * (frames - steps)).long()
-    rows = torch.arange(count)
-    found = head(latents[rows, start], latents[rows, start + steps], steps.to(latents.device))
+    steps, start = send(torch.stack([steps, start]), latents.device)
+    rows = torch.arange(count, device=latents.device)
+    found = head(latents[rows, start], latents[rows, start + steps], steps)
     return functional.mse_loss(found.float(), actions[rows, start])
 
 
@@ -91,8 +94,8 @@ def contrast_loss(latents: Tensor, group: int, temperature: float, generator: to
         generator: source of the pairs' offsets.
     """
     count, frames = latents.shape[:2]
-    offset = torch.randint(1, frames, (count,), generator=generator)
-    first, second = latents[:, 0], latents[torch.arange(count), offset]
+    offset = send(torch.randint(1, frames, (count,), generator=generator), latents.device)
+    first, second = latents[:, 0], latents[torch.arange(count, device=latents.device), offset]
     first, second = first.unflatten(0, (-1, group)), second.unflatten(0, (-1, group))
     scores = -(first.unsqueeze(2) - second.unsqueeze(1)).square().mean(dim=-1) / temperature
     labels = torch.arange(group, device=latents.device).expand(len(scores), group)

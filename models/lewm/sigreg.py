@@ -10,7 +10,7 @@ The integrand is even, so the integral is twice that over [0, t_max], by the tra
 
 How it is computed: with u = exp(i h x), h the distance of the knots, the k-th knot needs the mean of u^k, one complex
 product more than the knot before; the gradient is the real part of a polynomial in u, by Horner's rule. Memory is a few
-complex arrays of the projections' size however many knots there are.
+complex arrays of the projections' size however many knots there are; fused kernels on a GPU do without even those.
 """
 
 from typing import Any
@@ -19,6 +19,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from wmkit.data.transfer import send
+
+from ..fused import sigreg as fused
 
 __all__ = ["SIGReg"]
 
@@ -84,7 +88,7 @@ class SIGReg(nn.Module):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.calls)
             self.calls += 1
         directions = torch.randn(latents.shape[-1], self.num_projections, generator=generator, device=generator.device)
-        return nn.functional.normalize(directions.to(latents), dim=0)
+        return nn.functional.normalize(send(directions, latents.device).to(latents.dtype), dim=0)
 
     def get_extra_state(self) -> dict[str, int]:
         """Return the number of calls, for `state_dict`."""
@@ -106,8 +110,12 @@ class _EppsPulley(torch.autograd.Function):
     def forward(ctx: Any, projected: Tensor, knots: int, t_max: float) -> Tensor:
         """Return the scalar; keeps the projections and one complex number per knot and projection."""
         distance = t_max / (knots - 1)
-        pieces = projected.split(_columns(projected), dim=-1)
-        sums = torch.cat([_power_sums(_unit(piece, distance), knots) for piece in pieces], dim=-1)
+        ctx.fused = fused.fits(projected)
+        if ctx.fused:
+            sums = fused.power_sums(projected, distance, knots)
+        else:
+            pieces = projected.split(_columns(projected), dim=-1)
+            sums = torch.cat([_power_sums(_unit(piece, distance), knots) for piece in pieces], dim=-1)
         count = projected.shape[-2]
         processes = _processes()
         if processes > 1 and projected.dim() == 2:
@@ -136,6 +144,8 @@ class _EppsPulley(torch.autograd.Function):
     ) -> tuple[Tensor, None, None]:
         """Return the gradient of the projections: Re of sum_k c_k u^k, c_k being what `forward` kept."""
         projected, coefficients = ctx.saved_tensors
+        if ctx.fused:
+            return fused.gradient(coefficients, projected, ctx.distance, gradients[0]), None, None
         width = _columns(projected)
         pairs = zip(projected.split(width, dim=-1), coefficients.split(width, dim=-1), strict=True)
         result = torch.cat([_polynomial(part, _unit(piece, ctx.distance)) for piece, part in pairs], dim=-1)

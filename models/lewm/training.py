@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wmkit.data.prefetch import Prefetcher
+from wmkit.data.transfer import send
 from wmkit.data.windows import Windows
+from wmkit.training.compiling import compiled
 from wmkit.training.diagnostics import diagnose
 from wmkit.training.optim import Muon, split_parameters, warmup_cosine
 
@@ -22,6 +25,8 @@ _REFERENCE = 256
 _HORIZON = 5
 _FRAMES_AT_ONCE = 512
 _CHECKED_PAIRS = 2048
+_MANY_STEPS = 10000
+"""Steps from which `torch.compile` pays on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class RepresentationSettings:
         views: symmetries of the task to train under: "none", "flip" or "dihedral".
         clip: largest norm of the gradient.
         bf16: run matrix products in bfloat16.
+        compile: use `torch.compile` for encoder and predictor; None does on a GPU where the steps are many enough to
+            make up for the time that it takes.
     """
 
     steps: int
@@ -69,6 +76,7 @@ class RepresentationSettings:
     views: str = "none"
     clip: float | None = None
     bf16: bool = True
+    compile: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ class _LeWMStage:
         """Return AdamW for some parts of the model, with weight decay on the matrices."""
         matrices, others = split_parameters(nn.ModuleList(modules))
         decayed = {"params": matrices, "weight_decay": self._settings.weight_decay}
-        return torch.optim.AdamW([decayed, {"params": others, "weight_decay": 0.0}], lr=self._settings.lr)
+        return torch.optim.AdamW([decayed, {"params": others, "weight_decay": 0.0}], lr=self._settings.lr, fused=True)
 
     def _autocast(self) -> torch.autocast:
         """Return the context in which networks run."""
@@ -176,6 +184,14 @@ class RepresentationStage(_LeWMStage):
         self.clip = settings.clip
         self._sigreg = SIGReg(settings.projections)
         self._views = views_of(settings.views)
+        self._codes = torch.tensor(self._views, device=corpus.device)
+        here = corpus.train.device.type == corpus.device.type
+        self._ahead = None if here else Prefetcher(self._draw, corpus.device)
+        worth = corpus.device.type == "cuda" and settings.steps >= _MANY_STEPS
+        wanted = worth if settings.compile is None else settings.compile
+        self._embed = compiled(model.embed) if wanted else model.embed
+        self._step = compiled(model.step) if wanted else model.step
+        self._guess = compiled(self._next) if wanted else self._next
 
     def begin(self) -> None:
         """Nothing to prepare."""
@@ -194,9 +210,9 @@ class RepresentationStage(_LeWMStage):
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Draw windows and return the weighted loss, and its terms."""
         settings, model = self._settings, self._model
-        pixels, actions = self._batch(generator)
+        pixels, actions = self._batch(step, generator)
         with self._autocast():
-            latents = model.embed(pixels.flatten(0, 1)).float().unflatten(0, pixels.shape[:2])
+            latents = self._embed(pixels.flatten(0, 1)).float().unflatten(0, pixels.shape[:2])
             terms = {"prediction": self._prediction(latents, actions)}
             if settings.inverse and model.inverse_head is not None:
                 reach = settings.frames - 1
@@ -223,26 +239,39 @@ class RepresentationStage(_LeWMStage):
         """Return the diagnostics; no score, since no single number says which representation is best."""
         return self._diagnose()
 
-    def _batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return pixels (n, T, S, S, 3) and normalised actions (n, T-1, A), each group of rows under its symmetry."""
+    def prefetch(self, step: int, generator: torch.Generator) -> None:
+        """Begin to draw the batch of the next step, where the frames are not on the device already."""
+        if self._ahead is not None:
+            self._ahead.start(step, generator)
+
+    def _draw(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw windows: "pixels" (n, T, S, S, 3) and "action" (n, T-1, A)."""
         settings = self._settings
         batch = self._corpus.train.sample(settings.batch, generator, settings.per_episode)
-        pixels, actions = batch["pixels"].to(self._corpus.device), batch["action"].to(self._corpus.device)
+        return {name: batch[name] for name in ("pixels", "action")}
+
+    def _batch(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return pixels (n, T, S, S, 3) and normalised actions (n, T-1, A), each group of rows under its symmetry."""
+        batch = self._draw(generator) if self._ahead is None else self._ahead.take(step, generator)
+        pixels, actions = batch["pixels"], batch["action"]
         if len(self._views) > 1:
-            codes = torch.tensor(self._views, device=actions.device)
-            views = codes.repeat_interleave(-(-len(actions) // len(codes)))[: len(actions)]
+            size = -(-len(actions) // len(self._views))
+            views = self._codes.repeat_interleave(size)[: len(actions)]
             actions = transform_actions(actions, views)
-            pixels = self._model.clean(pixels)
-            pixels = torch.cat([transform_pixels(pixels[views == view], view) for view in self._views])
+            groups = self._model.clean(pixels).split(size)
+            pixels = torch.cat([transform_pixels(part, view) for part, view in zip(groups, self._views, strict=False)])
         return pixels, self._model.normalize_actions(actions)
 
     def _prediction(self, latents: Tensor, actions: Tensor) -> Tensor:
         """Return the prediction loss, with gradients through the targets too."""
         settings, model = self._settings, self._model
         if settings.teacher:
-            guesses = model.project(model.predictor(latents[:, :-1], actions)).float()
-            return (guesses - latents[:, 1:]).square().mean()
-        return rollout_loss(model.step, latents, actions, settings.past, model.config.history)[0]
+            return (self._guess(latents[:, :-1], actions).float() - latents[:, 1:]).square().mean()
+        return rollout_loss(self._step, latents, actions, settings.past, model.config.history)[0]
+
+    def _next(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """Predict the latent after each of latents (n, T, D) and normalised actions (n, T, A)."""
+        return self._model.project(self._model.predictor(latents, actions))
 
 
 class DynamicsStage(_LeWMStage):
@@ -253,7 +282,9 @@ class DynamicsStage(_LeWMStage):
 
     def __init__(self, model: LeWM, corpus: Corpus, settings: DynamicsSettings) -> None:
         super().__init__(model, corpus, settings)
+        self.fast_cpu = not settings.bf16
         self._views = views_of(settings.views)
+        self._codes = torch.tensor(self._views, device=corpus.train.device)
         self._latents = torch.empty(0)
 
     def begin(self) -> None:
@@ -271,10 +302,10 @@ class DynamicsStage(_LeWMStage):
         settings, model = self._settings, self._model
         train, past = self._corpus.train, model.config.history
         rows = train.index(settings.batch, generator, past + settings.rollout)
-        view = torch.randint(len(self._views), (settings.batch,), generator=generator).to(rows.device)
-        latents = self._latents[view[:, None], rows]
-        codes = torch.tensor(self._views, device=rows.device)
-        actions = model.normalize_actions(transform_actions(train.actions(rows), codes[view]).to(latents.device))
+        view = send(torch.randint(len(self._views), (settings.batch,), generator=generator), rows.device)
+        latents = self._latents[view[:, None], send(rows, self._latents.device)]
+        blocks = transform_actions(train.actions(rows, check=False), self._codes[view])
+        actions = model.normalize_actions(send(blocks, latents.device))
         half, end = settings.batch // 2, settings.rollout
         with self._autocast():
             knowing, _ = rollout_loss(
@@ -314,14 +345,14 @@ class DynamicsStage(_LeWMStage):
         rows = windows.index(len(view), generator, frames=2)
         end = windows.offsets[torch.searchsorted(windows.offsets, rows[:, 0].contiguous(), right=True)] - 1
         most = ((end - rows[:, 0]) // repeat).clamp(max=self._settings.reach)
-        steps = 1 + (torch.rand(len(view), generator=generator).to(most.device) * most).long()
-        codes = torch.tensor(self._views, device=rows.device)
-        wanted = transform_actions(windows.actions(rows)[:, 0], codes[view]).to(latents.device)
-        now, goal = latents[view, rows[:, 0]], latents[view, rows[:, 0] + steps * repeat]
+        steps = 1 + (send(torch.rand(len(view), generator=generator), most.device) * most).long()
+        blocks = transform_actions(windows.actions(rows, check=False)[:, 0], send(self._codes, rows.device)[view])
+        wanted, steps, rows = (send(each, latents.device) for each in (blocks, steps, rows[:, 0]))
+        now, goal = latents[view, rows], latents[view, rows + steps * repeat]
         head: nn.Module | None = model.inverse_head
         if head is None:
             raise ValueError("the model has no inverse head")
-        return functional.mse_loss(head(now, goal, steps.to(latents.device)).float(), model.normalize_actions(wanted))
+        return functional.mse_loss(head(now, goal, steps).float(), model.normalize_actions(wanted))
 
 
 @torch.no_grad()

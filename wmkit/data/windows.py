@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import UserError
 from .episodes import EpisodeStore
 from .splits import load_splits
+from .transfer import send
 
 __all__ = ["Cache", "Windows"]
 
@@ -73,7 +74,8 @@ class Windows:
         self.lengths = torch.as_tensor(lengths, device=self.device)
         self.offsets = torch.as_tensor(np.cumsum([0, *(lengths + 1)]), device=self.device)
         self._frames = {} if self.cache == "disk" else {name: self._load(name) for name in self.columns}
-        self._counts(frames)
+        self._known_places: dict[int, tuple[Tensor, ...]] = {}
+        self._places(frames)
 
     def __len__(self) -> int:
         """Number of different windows."""
@@ -117,13 +119,13 @@ class Windows:
         if per_episode < 1 or n % per_episode:
             raise ValueError(f"n={n} must be a multiple of per_episode={per_episode}")
         frames = frames or self.window
-        ends = self._counts(frames)
+        counts, ends, offsets = (each.to(generator.device) for each in self._places(frames))
         chance = torch.rand(n // per_episode, 1, generator=generator, device=generator.device, dtype=torch.float64)
-        episode = torch.searchsorted(ends, (chance.to(self.device) * ends[-1]).long(), right=True)
+        episode = torch.searchsorted(ends, (chance * ends[-1]).long(), right=True)
         episode = episode.expand(-1, per_episode).reshape(n)
-        within = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64).to(self.device)
-        start = (within * self._windows_in(frames)[episode]).long()
-        return self._rows(self.offsets[episode] + start, frames)
+        within = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+        start = (within * counts[episode]).long()
+        return self._rows(send(offsets[episode] + start, self.device), frames)
 
     def ordered(self, frames: int | None = None, stride: int | None = None) -> Tensor:
         """Return the frame rows (W, T) of windows in order, starting every `stride` environment steps.
@@ -142,10 +144,10 @@ class Windows:
 
     def sample(self, n: int, generator: torch.Generator, per_episode: int = 1) -> dict[str, Tensor]:
         """Draw n windows; see `index` for the arguments and `batch` for the result."""
-        return self.batch(self.index(n, generator, per_episode=per_episode))
+        return self.batch(self.index(n, generator, per_episode=per_episode), check=False)
 
-    def batch(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the windows at frame rows (n, T).
+    def batch(self, rows: Tensor, check: bool = True) -> dict[str, Tensor]:
+        """Return the windows at frame rows (n, T); see `blocks` for `check`.
 
         Returns:
             Each column (n, T, ...) in the store's dtype; "action" (n, T-1, A) float32, the first step's action first;
@@ -153,22 +155,26 @@ class Windows:
         """
         place = torch.searchsorted(self.offsets, rows[:, 0].contiguous(), right=True) - 1
         result = {name: self._gather(name, rows, place) for name in self.columns}
-        result[_ACTION] = self.actions(rows)
+        result[_ACTION] = self.actions(rows, check)
         return result | {"episode": self.episodes[place], "start": rows[:, 0] - self.offsets[place]}
 
-    def actions(self, rows: Tensor) -> Tensor:
-        """Return the action blocks between the frame rows (n, T) of windows: (n, T-1, A) float32."""
-        return self.blocks(rows[:, :-1])
+    def actions(self, rows: Tensor, check: bool = True) -> Tensor:
+        """Return the action blocks between the frame rows (n, T) of windows: (n, T-1, A) float32; see `blocks`."""
+        return self.blocks(rows[:, :-1], check)
 
-    def blocks(self, rows: Tensor) -> Tensor:
+    def blocks(self, rows: Tensor, check: bool = True) -> Tensor:
         """Return the `action_repeat` actions that follow each of the frame rows (...): (..., A) float32.
+
+        Args:
+            rows: frame rows.
+            check: whether to look at the rows, for which the host waits for the device; needless for those of `index`.
 
         Raises:
             ValueError: an episode ends within a block.
         """
         steps = torch.arange(self.action_repeat, device=self.device)
         actions, left = self._actions
-        if rows.numel() and int(left[rows].min()) < self.action_repeat:
+        if check and rows.numel() and int(left[rows].min()) < self.action_repeat:
             raise ValueError(f"a row has fewer than action_repeat={self.action_repeat} steps of its episode left")
         return actions[rows[..., None] + steps].flatten(-2)
 
@@ -219,6 +225,13 @@ class Windows:
                 f"{len(self.lengths)} episodes in this split has {longest}"
             )
         return ends
+
+    def _places(self, frames: int) -> tuple[Tensor, ...]:
+        """Return, on the CPU, `_windows_in`, `_counts` and `offsets`; computed once for each T."""
+        if frames not in self._known_places:
+            places = self._windows_in(frames), self._counts(frames), self.offsets
+            self._known_places[frames] = tuple(each.cpu() for each in places)
+        return self._known_places[frames]
 
     def _bytes(self, lengths: np.ndarray) -> int:
         """Return the memory that all frames of the columns take; refuse columns that are not stored per frame."""

@@ -21,6 +21,7 @@ from .diagnostics import collapse_warnings
 from .identity import plain_identity, refuse_other_files, refuse_other_run
 from .randomness import derive_seed, isolated_random_state, seed_global
 from .stage import Recipe, Stage
+from .step import take_step
 
 __all__ = ["Trainer", "TrainingResult"]
 
@@ -110,6 +111,7 @@ class Trainer:
         self._resumed: files.Checkpoint | None = None
         self._window = records.Window()
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
+        self._ahead: dict[tuple[str, int], torch.Generator] = {}
         self._signal: int | None = None
         self._started = 0.0
         self._provenance = provenance()
@@ -197,20 +199,19 @@ class Trainer:
         """Take one optimiser step."""
         factor = stage.schedule(step)
         for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         seed_global(derive_seed(self._seed, stage.name, step, "global"))
-        generator = torch.Generator().manual_seed(derive_seed(self._seed, stage.name, step))
-        loss, metrics = stage.loss(step, generator)
-        loss.backward()
-        terms = {**metrics, "loss": loss.detach()}
-        if stage.clip is not None:
-            terms["grad_norm"] = nn.utils.clip_grad_norm_(_parameters(self._optimizers), stage.clip)
-        for optimizer in self._optimizers:
-            optimizer.step()
-        stage.after_step(step)
-        self._window.add(terms)
+        generator = self._ahead.pop((stage.name, step), None) or self._generator(stage, step)
+        prefetch, following = getattr(stage, "prefetch", None), step + 1
+        if prefetch is not None and following < stage.steps:
+            self._ahead = {(stage.name, following): self._generator(stage, following)}
+            prefetch(following, self._ahead[stage.name, following])
+        self._window.add(take_step(stage, self._optimizers, step, generator))
+
+    def _generator(self, stage: Stage, step: int) -> torch.Generator:
+        """Return the source of a step's random numbers."""
+        return torch.Generator().manual_seed(derive_seed(self._seed, stage.name, step))
 
     def _log(self, stage: Stage) -> None:
         """Write the means since the last log."""
@@ -349,11 +350,6 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-
-
-def _parameters(optimizers: Sequence[torch.optim.Optimizer]) -> list[Tensor]:
-    """Return all parameters of the optimisers."""
-    return [parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _first_bad(module: nn.Module) -> str | None:

@@ -14,6 +14,10 @@ class Stage(Protocol):
 
     The loop makes every random number from the seed, the stage and the step, so a stage keeps no random state, and a
     resumed run repeats an uninterrupted one exactly.
+
+    A stage may also have `prefetch(step, generator)`: it is called before the step ahead of it, with the generator that
+    `loss` gets for that step, and may begin to draw its batch; on what it draws, nothing else may depend. And it may
+    have `fast_cpu`, False where `FastCPU` would find nothing to do and only cost the time of looking.
     """
 
     @property

@@ -1,16 +1,20 @@
 """LeWM's stages and presets on a handful of recorded episodes."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from wmkit import registry
 from wmkit.data.collect import collect
+from wmkit.data.prefetch import Prefetcher
 from wmkit.data.recording import Settings
 from wmkit.errors import UserError
+from wmkit.models.lewm import training
 from wmkit.models.lewm.model import LeWM
 from wmkit.models.lewm.presets import MICRO, TINY
+from wmkit.training.step import take_step
 
 SMALL = {"representation.steps": 6, "representation.batch": 16}
 
@@ -69,6 +73,62 @@ def test_the_same_step_draws_the_same_batch(folder):
     stage = TINY.recipe(folder, overrides=SMALL).stages[0]
     first, second = (stage.loss(0, torch.Generator().manual_seed(5))[0] for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_a_batch_drawn_ahead_gives_the_same_loss(folder):
+    torch.manual_seed(0)
+    stage = TINY.recipe(folder, overrides=SMALL).stages[0]
+    plain = stage.loss(3, torch.Generator().manual_seed(5))[0]
+    stage._ahead = Prefetcher(stage._draw, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(5)
+    stage.prefetch(3, generator)
+    assert torch.equal(stage.loss(3, generator)[0], plain)
+
+
+def test_compiled_networks_are_the_stages_own(folder, monkeypatch):
+    compiled = []
+
+    def fake(function, dynamic):
+        compiled.append(function.__name__)
+        return function
+
+    monkeypatch.setattr(torch, "compile", fake)
+    torch.manual_seed(0)
+    stage = TINY.recipe(folder, overrides=SMALL | {"representation.compile": "true"}).stages[0]
+    loss = stage.loss(0, torch.Generator().manual_seed(0))[0]
+    assert compiled == ["embed", "step"]
+    torch.manual_seed(0)
+    plain = TINY.recipe(folder, overrides=SMALL).stages[0]
+    assert torch.equal(plain.loss(0, torch.Generator().manual_seed(0))[0], loss)
+    assert compiled == ["embed", "step"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "device", "expected"), [(9999, "cuda", False), (10000, "cuda", True), (10**6, "cpu", False)]
+)
+def test_compilation_is_chosen_where_it_pays(steps, device, expected, model, monkeypatch):
+    monkeypatch.setattr(training, "compiled", lambda function: "compiled")
+    monkeypatch.setattr(training.torch, "tensor", lambda values, device: values)
+    windows = SimpleNamespace(device=torch.device(device))
+    corpus = training.Corpus(windows, windows, {}, torch.device(device))
+    stage = training.RepresentationStage(model, corpus, training.RepresentationSettings(steps=steps))
+    assert (stage._embed == "compiled") == expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_step_on_a_gpu_never_waits_for_it(folder, stage):
+    recipe = TINY.recipe(folder, "cuda", SMALL | {"representation.compile": "false"})
+    taken = recipe.stages[stage]
+    taken.begin()
+    optimizers = taken.optimizers()
+    taken.module.train()
+    take_step(taken, optimizers, 0, torch.Generator().manual_seed(0))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        take_step(taken, optimizers, 1, torch.Generator().manual_seed(1))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_groups_of_one_episode_reach_sigreg_and_contrast(folder):

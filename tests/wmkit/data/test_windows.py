@@ -130,6 +130,17 @@ def test_blocks_refuse_to_leave_the_episode(store):
         windows.actions(torch.tensor([[11, 14]]))
 
 
+def test_rows_that_were_drawn_need_no_look_at_them(store, monkeypatch):
+    windows = Windows(store, "all", 3, 2, cache="memory")
+    rows = windows.index(6, _generator())
+    expected = windows.batch(rows)
+    monkeypatch.setattr(torch.Tensor, "__int__", lambda self: 1 / 0)
+    unchecked = windows.sample(6, _generator())
+    assert all(torch.equal(expected[name], unchecked[name]) for name in expected)
+    with pytest.raises(ZeroDivisionError):
+        windows.batch(rows)
+
+
 def test_splits_are_disjoint(tmp_path):
     store = write_counting_store(tmp_path, [4] * 20)
     drawn = [set(Windows(store, name, 2, 1).episodes.tolist()) for name in ("train", "validation", "heldout")]
