@@ -29,9 +29,9 @@ class LeWMConfig:
         action_high: (action_size,), upper bounds of one environment action, environment units.
         seconds_per_step: seconds of one model step.
         history: T, the most latents that the predictor looks back on.
-        encoder: "vit" or "conv".
+        encoder: "vit", "conv" or "glimpse".
         encoder_options: keyword arguments of the encoder's class.
-        predictor: "transformer" or "mlp".
+        predictor: "transformer", "mlp" or "gru".
         predictor_options: keyword arguments of the predictor's class.
         projector: keyword arguments of the BatchNorm projectors after encoder and predictor, {"hidden_size": 2048} in
             the paper; None for none.

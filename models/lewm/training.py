@@ -1,5 +1,6 @@
 """How a LeWM is trained: a representation from pixels, then the dynamics on its cached latents."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -167,7 +168,7 @@ class _LeWMStage:
 
         def predict(seen: Tensor, blocks: Tensor) -> Tensor:
             normal = model.normalize_actions(blocks)
-            return rollout_loss(model.step, _padded(seen), normal, seen.shape[1], past)[1]
+            return rollout_loss(model.step, _padded(seen), normal, seen.shape[1], _memory(model))[1]
 
         pair = (latents[clips], actions)
         return diagnose(latents[rows].cpu(), windows.episodes[place].cpu(), targets, pair, predict, past)
@@ -267,7 +268,7 @@ class RepresentationStage(_LeWMStage):
         settings, model = self._settings, self._model
         if settings.teacher:
             return (self._guess(latents[:, :-1], actions).float() - latents[:, 1:]).square().mean()
-        return rollout_loss(self._step, latents, actions, settings.past, model.config.history)[0]
+        return rollout_loss(self._step, latents, actions, settings.past, _memory(model))[0]
 
     def _next(self, latents: Tensor, actions: Tensor) -> Tensor:
         """Predict the latent after each of latents (n, T, D) and normalised actions (n, T, A)."""
@@ -306,12 +307,12 @@ class DynamicsStage(_LeWMStage):
         latents = self._latents[view[:, None], send(rows, self._latents.device)]
         blocks = transform_actions(train.actions(rows, check=False), self._codes[view])
         actions = model.normalize_actions(send(blocks, latents.device))
-        half, end = settings.batch // 2, settings.rollout
+        half, end, memory = settings.batch // 2, settings.rollout, _memory(model)
         with self._autocast():
             knowing, _ = rollout_loss(
-                model.step, latents[:half, : past + end], actions[:half, : past + end - 1], past, past
+                model.step, latents[:half, : past + end], actions[:half, : past + end - 1], past, memory
             )
-            alone, _ = rollout_loss(model.step, latents[half:, : 1 + end], actions[half:, :end], 1, past)
+            alone, _ = rollout_loss(model.step, latents[half:, : 1 + end], actions[half:, :end], 1, memory)
             loss = (knowing + alone) / 2
             terms = {"prediction": loss.detach()}
             if model.inverse_head is not None:
@@ -353,6 +354,11 @@ class DynamicsStage(_LeWMStage):
         if head is None:
             raise ValueError("the model has no inverse head")
         return functional.mse_loss(head(now, goal, steps).float(), model.normalize_actions(wanted))
+
+
+def _memory(model: LeWM) -> int:
+    """Return how many latents a step looks back on: the history, or all where the predictor carries its memory."""
+    return sys.maxsize if getattr(model.predictor, "carries", False) else model.config.history
 
 
 @torch.no_grad()

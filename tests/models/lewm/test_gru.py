@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from wmkit.contracts import Context
+from wmkit.models import LeWM, LeWMConfig
 from wmkit.models.lewm.gru import FastGRU, GRUPredictor
+from wmkit.models.lewm.losses import rollout_loss
+from wmkit.models.lewm.training import _memory
 
 
 def _predictor(seed=0, **change):
@@ -104,3 +108,20 @@ def test_its_candidates_do_not_influence_each_other():
     fast = FastGRU(predictor, nn.Identity(), None)
     alone = fast(latents[1:], past[1:], actions[1:, 3:4])
     torch.testing.assert_close(fast(latents, past, actions)[1:, 3:4], alone)
+
+
+@pytest.mark.parametrize("known", [1, 3])
+def test_training_imagines_what_planning_does(known):
+    torch.manual_seed(0)
+    config = LeWMConfig(
+        image_size=16, latent_size=6, action_repeat=1, action_low=(-1, -1), action_high=(1, 1), seconds_per_step=0.1,
+        history=3, encoder="conv", predictor="gru", predictor_options={"width": 10},
+    )  # fmt: skip
+    model = LeWM(config).eval()
+    nn.init.normal_(model.predictor.last.weight)
+    model.set_action_statistics([0.0, 0.0], [1.0, 1.0])
+    latents, actions = torch.randn(2, known + 4, 6), torch.randn(2, known + 3, 2)
+    _, rollout = rollout_loss(model.step, latents, actions, known, _memory(model))
+    context = Context(latents[:, :known], actions[:, : known - 1])
+    found = model.rollout(context, actions[:, None, known - 1 :]).latents[:, 0]
+    torch.testing.assert_close(found, rollout.detach(), rtol=1e-4, atol=1e-5)
