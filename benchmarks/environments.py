@@ -1,10 +1,11 @@
-"""Frames a second of wmkit's environments beside the same environments of other packages, on this machine.
+"""Frames a second of wmkit's PushT beside gym-pusht's, on this machine.
 
-    python benchmarks/environments.py --swm-python PYTHON --gym-pusht-python PYTHON
+    python benchmarks/environments.py --gym-pusht-python PYTHON
 
 Each contestant runs in its own Python, on one thread, strictly one after another; the round is repeated, so that a slow
-moment of the machine falls on all of them. The table and `results/environments.json` give the medians over the rounds
-and their ratios. `README.md` here says how to make the other packages' environments.
+moment of the machine falls on both. The table and `results/gym_pusht.json` give the medians over the rounds and their
+ratios. `README.md` here says how to make gym-pusht's environment; `wmkit bench env --peer stable-worldmodel` does the
+same with stable-worldmodel.
 """
 
 import json
@@ -21,26 +22,21 @@ from wmkit.provenance import provenance
 
 _HERE = Path(__file__).resolve().parent
 
-EQUALS = {
-    "two-room/pixels/64/batch 128": "two-room/pixels/224",
-    "pusht/pixels/64/batch 128": "pusht/pixels/64",
-}
-"""Our batched cases -> the case of the others beside them: they have no batched form, nor TwoRoom at 64 pixels."""
+EQUALS = {f"pusht/pixels/{size}/batch 128": f"pusht/pixels/{size}" for size in (64, 96, 224)}
+"""Our batched cases -> the case of the other beside them: it has no batched form."""
 
 
 @dataclass(frozen=True)
 class Environments:
     """Options of this benchmark."""
 
-    swm_python: Path | None = None
-    """Python with stable-worldmodel installed; without it, that column is missing."""
     gym_pusht_python: Path | None = None
     """Python with gym-pusht installed; without it, that column is missing."""
     seconds: float = 1.0
     """Seconds a case is measured for in each round."""
     rounds: int = 5
     """Rounds; the median over them is reported."""
-    out: Path = _HERE / "results" / "environments.json"
+    out: Path = _HERE / "results" / "gym_pusht.json"
     """Where the numbers go."""
 
 
@@ -68,11 +64,9 @@ def main(config: Environments) -> None:
 def _contestants(config: Environments) -> dict[str, list[str]]:
     """Return name -> command that prints {"rates": {case: rate}} as its last line."""
     seconds = str(config.seconds)
-    ours = [sys.executable, "-m", "wmkit.scripts.main", "bench", "environments", "--json", "--seconds", seconds]
-    peers = {
-        "stable-worldmodel": (config.swm_python, "stable_worldmodel_environments.py"),
-        "gym-pusht": (config.gym_pusht_python, "gym_pusht_environments.py"),
-    }
+    ours = [sys.executable, "-m", "wmkit.scripts.main", "bench", "env", "--cases", "pusht", "--json"]
+    ours += ["--seconds", seconds]
+    peers = {"gym-pusht": (config.gym_pusht_python, "gym_pusht_environments.py")}
     folder = _HERE / "peers"
     given = {name: [str(python), str(folder / file), seconds] for name, (python, file) in peers.items() if python}
     return {"wmkit": ours, **given}

@@ -35,12 +35,12 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from planning_time import describe
 from torch import Tensor
 
 from wmkit.contracts import Context
 from wmkit.models import SimulatorModel
 from wmkit.planners import MPPI, DecodedObjective
+from wmkit.provenance import provenance
 
 _HERE = Path(__file__).resolve().parent
 _LIMIT, _SECONDS = 2.0, 0.05
@@ -142,7 +142,7 @@ def main(args: Args) -> None:
     torch.set_num_threads(1)
     began, planner = time.perf_counter(), build()
     ours = np.array([episode(planner, seed, args.steps) for seed in range(args.seeds)])
-    result: dict[str, Any] = {"machine": describe(), "settings": {k: str(v) for k, v in asdict(args).items()}}
+    result: dict[str, Any] = {"machine": provenance(), "settings": {k: str(v) for k, v in asdict(args).items()}}
     result["wmkit"] = summary(ours) | {"seconds": time.perf_counter() - began}
     print(f"wmkit        mean cost {ours.mean():8.2f}, standard deviation {ours.std(ddof=1):.2f}")
     if args.mppi_python is not None:

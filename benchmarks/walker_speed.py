@@ -40,12 +40,12 @@ import torch
 import tyro
 from dm_control import suite
 from mujoco.rollout import Rollout as Physics
-from planning_time import describe
 from torch import Tensor
 
 from wmkit.contracts import Context, Objective, Rollout
 from wmkit.models import SimulatorModel
 from wmkit.planners import PredictiveSampling, Spline
+from wmkit.provenance import provenance
 
 _HERE = Path(__file__).resolve().parent
 _XML = Path(suite.__file__).parent / "walker.xml"
@@ -268,7 +268,7 @@ def main(args: Args) -> None:
     torch.set_num_threads(1)
     mj_model = mujoco.MjModel.from_xml_path(str(_XML))
     ours = Wmkit(args, mj_model)
-    result: dict[str, Any] = {"machine": describe() | {"mujoco": mujoco.__version__}}
+    result: dict[str, Any] = {"machine": provenance() | {"mujoco": mujoco.__version__}}
     result["settings"] = {name: str(value) for name, value in asdict(args).items()}
     with ExitStack() as stack:
         others = peers(args, stack)

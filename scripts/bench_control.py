@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import tyro
 
 from wmkit.errors import UserError
 from wmkit.provenance import provenance
@@ -40,23 +41,38 @@ while os.getppid() == parent:
 
 @dataclass(frozen=True)
 class ControlBench:
-    """What to measure; the fields are described in `Bench`."""
+    """What `wmkit bench control` is asked for."""
 
-    model: str = "pretrained:pusht-tiny"
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = "pretrained:pusht-tiny"
+    """A model's folder, or pretrained:NAME."""
     env: str = "pusht"
+    """The environment."""
     protocol: str = "short"
+    """How the pairs of start and goal were drawn, as in `wmkit eval`."""
     manifest: Path | None = None
+    """File of the pairs; by default the model's own."""
     data: Path | None = None
+    """Data set whose held-out episodes give the pairs."""
     episodes: int = 100
+    """Pairs; they repeat while there is time."""
     rate: float = 20.0
+    """Environment actions a second."""
     seconds: float = 60.0
+    """Seconds of wall-clock time, after a warm-up."""
     load: bool = False
+    """Load every core half of the time with other processes."""
     delay_ms: float = 0.0
+    """Age of each observation when the controller gets it, rounded up to whole actions."""
     delay_aware: bool = True
+    """Whether actions in flight are accounted for; without, each observation is taken for the present."""
     replan_every: int | None = None
+    """Least number of actions between two plans; by default one model step."""
     worker: Literal["thread", "process"] = "thread"
+    """Where plans are made."""
     seed: int = 0
+    """Of the planner."""
     json: bool = False
+    """Print one JSON object with the numbers and "provenance" instead of a table."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 The commands are known here by name and summary alone, so that `wmkit --help` imports neither tyro nor torch. A command
 `name` is the module `wmkit.scripts.name` with a frozen dataclass `Name`, its options, and `run(config)`. The module's
-docstring is the command's help.
+docstring is the command's help. A module that lists `COMMANDS` of its own has subcommands: `wmkit name part` is the
+module `wmkit.scripts.name_part` with a dataclass `PartName`.
 
 Exit codes: 0 done; 1 a defect in wmkit, with a traceback; 2 a mistake that the user can mend; 130 interrupted; 141 the
 reader of the output went away.
@@ -68,17 +69,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         return _show(f"wmkit {__version__}")
     if words[0] not in COMMANDS:
-        return _fail(_unknown(words[0]))
+        return _fail(_unknown(words[0], [*COMMANDS, "--help", "--version", "--traceback"]))
     return _run(words[0], words[1:]) if traceback else _guarded(words[0], words[1:])
 
 
 def _run(name: str, options: Sequence[str]) -> int:
     """Import one command, read its options, run it; every error passes through."""
-    module = importlib.import_module(f"wmkit.scripts.{name}")
+    module, words = importlib.import_module(f"wmkit.scripts.{name}"), [name]
+    parts = getattr(module, "COMMANDS", None)
+    if parts is not None and options and not options[0].startswith("-"):
+        words, options = [name, options[0]], options[1:]
+        if words[1] not in parts:
+            raise UserError(f"{name}: {_unknown(words[1], list(parts))}")
+        module = importlib.import_module(f"wmkit.scripts.{'_'.join(words)}")
     import tyro
 
-    options_class = getattr(module, name.capitalize())
-    config = tyro.cli(options_class, prog=f"wmkit {name}", description=module.__doc__, args=options)
+    options_class = getattr(module, "".join(word.capitalize() for word in reversed(words)))
+    config = tyro.cli(options_class, prog=f"wmkit {' '.join(words)}", description=module.__doc__, args=options)
     module.run(config)
     sys.stdout.flush()
     return 0
@@ -103,14 +110,14 @@ def _guarded(name: str, options: Sequence[str]) -> int:
         return _fail(f"the package {error.name!r} is missing; `pip install 'wmkit[demo,train]'` brings all")
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, known: Sequence[str]) -> str:
     """Say what was not understood, and the nearest thing that would be."""
     import difflib
 
     kind = "option" if name.startswith("-") else "command"
-    near = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version", "--traceback"], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(COMMANDS)}"
-    return f"unknown {kind} {name!r}{hint}"
+    near = difflib.get_close_matches(name, known, n=1)
+    commands = ", ".join(word for word in known if not word.startswith("-"))
+    return f"unknown {kind} {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known: {commands}")
 
 
 def _show(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Frames a second of another package's environment, measured as `wmkit bench environments` measures wmkit's."""
+"""Frames a second of another package's environment, measured as `wmkit bench env` measures wmkit's."""
 
 import json
 import sys

@@ -9,16 +9,19 @@ from pathlib import Path
 from wmkit.errors import UserError
 from wmkit.timing import Peer, PeerPackage
 
-__all__ = ["PEERS", "open_peer"]
+__all__ = ["PEERS", "PROGRAMS", "open_peer"]
 
 PEERS = {
     "stable-worldmodel": PeerPackage(
         "stable-worldmodel",
-        "python3 -m venv PEER && PEER/bin/pip install 'stable-worldmodel[data]' imageio imageio-ffmpeg transformers "
-        "einops hydra-core stable-pretraining pygame 'pymunk>=7', then --peer-python PEER/bin/python",
+        "python3 -m venv PEER && PEER/bin/pip install stable-worldmodel==0.1.1 stable-pretraining transformers einops "
+        "hydra-core h5py hdf5plugin imageio imageio-ffmpeg pygame 'pymunk>=7', then --peer-python PEER/bin/python",
     )
 }
 """Name -> what it is and how its environment is made."""
+
+PROGRAMS = Path(__file__).resolve().parent
+"""Folder of the programs."""
 
 _VARIABLE = "WMKIT_PEER_PYTHON"
 
@@ -40,5 +43,4 @@ def open_peer(name: str, bench: str, python: Path | None) -> Peer:
     chosen = python or os.environ.get(_VARIABLE)
     if not chosen:
         raise UserError(f"{name} needs a Python of its own: give --peer-python or set {_VARIABLE}. {package.install}")
-    program = Path(__file__).resolve().parent / f"{name.replace('-', '_')}_{bench}.py"
-    return Peer(package, Path(chosen), program)
+    return Peer(package, Path(chosen), PROGRAMS / f"{name.replace('-', '_')}_{bench}.py")

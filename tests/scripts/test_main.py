@@ -132,7 +132,8 @@ def test_every_command_is_complete(name, capsys):
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["zzz"], f"unknown command 'zzz'; known: {', '.join(program.COMMANDS)}"),
         (["--verison"], "unknown option '--verison'; did you mean '--version'?"),
-        (["bench", "enviroments"], "unknown benchmark 'enviroments'; known: environments, control"),
+        (["bench", "environments"], "bench: unknown command 'environments'; known: plan, train, env, data, control"),
+        (["bench", "contrl"], "bench: unknown command 'contrl'; did you mean 'control'?"),
         (
             ["info", "/nowhere/model"],
             "no model folder /nowhere/model; give a folder, pretrained:NAME, or owner/name on the Hugging Face hub",
@@ -230,7 +231,7 @@ def test_a_full_disk():
 
 
 def test_interrupting_a_real_run():
-    command = [sys.executable, "-m", "wmkit.scripts.main", "bench", "environments", "--seconds", "1"]
+    command = [sys.executable, "-m", "wmkit.scripts.main", "bench", "env", "--seconds", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
@@ -239,10 +240,10 @@ def test_interrupting_a_real_run():
     assert (process.returncode, shown) == (130, "wmkit: error: interrupted\n")
 
 
-def test_bench_measures_what_it_lists(capsys):
-    assert program.main(["bench", "environments", "--seconds", "0.01", "--json"]) == 0
+def test_bench_measures_every_environment(capsys):
+    assert program.main(["bench", "env", "--seconds", "0.01", "--json"]) == 0
     rates = json.loads(capsys.readouterr().out)["rates"]
-    assert {case.split("/")[0] for case in rates} == {"two-room", "pusht"}
+    assert {case.split("/")[0] for case in rates} == {"two-room", "pusht", "walker"}
     assert all(rate > 0 for rate in rates.values())
 
 
