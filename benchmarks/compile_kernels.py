@@ -8,6 +8,8 @@ launched, in each dtype. Triton brings the assembler; no GPU is needed. A kernel
 shared memory than the GPU has, is an error.
 """
 
+# pyright: reportMissingImports=false
+
 import json
 import os
 import re
@@ -81,13 +83,14 @@ def pretend(capability: int) -> dict[str, Any]:
     run = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
-        kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
+        kernel: Any = run(self, *args, grid=grid, warmup=True, **kwargs)
         compiled[f"{self.fn.__name__}/{kernel.hash[:8]}"] = kernel
         return kernel
 
     for module in (support, sigreg):
         module.why_not = lambda device: None
-    driver.set_active(_Driver(capability))
+    active: Any = _Driver(capability)
+    driver.set_active(active)
     JITFunction.run = compile_only  # type: ignore[method-assign]
     return compiled
 

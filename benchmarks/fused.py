@@ -10,6 +10,8 @@ of its operations by the rate of the matrix product and its bytes by the rate of
 each case, so a run that is cut short keeps what it had; what takes longer than `--case-seconds` gets fewer decisions.
 """
 
+# pyright: reportMissingImports=false
+
 import json
 import os
 import statistics
@@ -209,7 +211,8 @@ def _settings(args: Args) -> Iterator[tuple[Way, str, int, int]]:
     for batch in args.batches:
         for count in args.candidates:
             for dtype in args.dtypes:
-                yield from ((way, dtype, batch, count) for way in args.ways)
+                for way in args.ways:
+                    yield way, dtype, batch, count
 
 
 def _planner(model: LeWM, args: Args, count: int, graph: bool) -> CEM:

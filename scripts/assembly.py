@@ -42,18 +42,24 @@ PLANNING: dict[str, Any] = {
     "sampler": None,
     "sampling_steps": None,
     "warm_start": True,
+    "rescore": None,
+    "rollout_path": None,
+    "rollout_dtype": None,
 }
 """Planner settings where neither the model's metadata ("planning") nor the command line says otherwise.
 
-None is the planner's own default, which is off for knots, max_rate and certainty. hold is in environment steps, or
-"block" for a model step; knots are those of a spline, in place of hold; certainty is a `CertaintyStop`'s tolerance;
-proposal is what `wmkit.scripts.proposals` reads; sampler and sampling_steps are of diffusion models, None as saved.
+None is the planner's own default, which is off for knots, max_rate, certainty and rescore. hold is in environment
+steps, or "block" for a model step; knots are those of a spline, in place of hold; certainty is a `CertaintyStop`'s
+tolerance; proposal is what `wmkit.scripts.proposals` reads; sampler and sampling_steps are of diffusion models, None as
+saved; rollout_path and rollout_dtype ("float32" or "bfloat16") are of models that have a choice, None as it is.
 """
 
 _OF_METHOD = ("samples", "iterations", "elites", "std", "min_std", "noise_exponent", "decay", "temperature")
 """Settings that were chosen for one planner and mean little to another."""
 
-_OF_PLANNER = (*_OF_METHOD, "horizon", "max_rate", "certainty", "hold", "knots", "spline", "proposal", "proposal_share")
+_OF_PLANNER = (
+    *_OF_METHOD, "horizon", "max_rate", "certainty", "hold", "knots", "spline", "proposal", "proposal_share", "rescore"
+)  # fmt: skip
 """Settings that a planner may or may not take."""
 
 _KEYWORDS: dict[str, str] = dict.fromkeys(("hold", "knots", "spline"), "parametrisation")
@@ -181,6 +187,7 @@ def controller_maker(
 
     try:
         set_sampling(model, settings)
+        _set_rollout(model, settings)
         proposal = make_proposal(settings["proposal"], model, settings)
         check_sampling(settings, model, proposal)
         if proposal is not None:
@@ -191,6 +198,30 @@ def controller_maker(
     except (TypeError, ValueError) as error:
         raise UserError(f"planner settings: {error}") from error
     return make
+
+
+def _set_rollout(model: Any, settings: Mapping[str, Any]) -> None:
+    """Let the model compute its rollouts as the settings say; None leaves it as it is.
+
+    Raises:
+        UserError: the model has no choice, or not this one.
+    """
+    import torch
+
+    from ..models.lewm.paths import RolloutPath
+
+    known = {"rollout_path": get_args(RolloutPath), "rollout_dtype": ("float32", "bfloat16")}
+    for name, values in known.items():
+        asked = settings[name]
+        if asked is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if asked not in values:
+            raise UserError(f"{option} is {asked!r}; give one of {', '.join(values)}")
+        if not hasattr(model, name):
+            raise UserError(f"{option} is not for {type(model).__name__}, which rolls out in one way; leave it out")
+        value = {"float32": None, "bfloat16": torch.bfloat16}.get(asked, asked)
+        setattr(model, name, value)
 
 
 def _arguments(model: "WorldModel", planner_class: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:

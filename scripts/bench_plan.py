@@ -13,7 +13,7 @@ and cost the same candidates; they take turns, after a warm-up. Leave the machin
 """
 
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,6 +32,7 @@ from .bench_report import (
     timing_table,
     use_threads,
 )
+from .bench_tune import TuneOptions, tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,6 +88,8 @@ class PlanBench:
     """Write the result to this JSON file."""
     json: bool = False
     """Print the result as one JSON object instead of a table."""
+    tuning: tyro.conf.OmitArgPrefixes[TuneOptions] = field(default_factory=TuneOptions)
+    """With a deadline."""
 
 
 def run(config: PlanBench) -> None:
@@ -97,8 +100,6 @@ def run(config: PlanBench) -> None:
     """
     _check(config)
     if config.deadline_ms is not None:
-        from .bench_tune import tune
-
         tune(config)
         return
     result = _measure(config)

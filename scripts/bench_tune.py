@@ -25,7 +25,7 @@ from wmkit.provenance import provenance
 
 from .assembly import controller_maker
 from .tune_subject import Subject, chosen, flags, read_subject
-from .tune_text import in_python, text_of
+from .tune_text import text_of
 
 if TYPE_CHECKING:
     from wmkit.tuning import Grid, Problems, Setting, Trade, Way
@@ -253,7 +253,6 @@ def _result(request: Request, subject: Subject, problems: "Problems", trade: "Tr
         "problems": problems.label,
         "tuning": trade.to_json(),
         "flags": flags(subject.planning, setting),
-        "python": in_python(setting),
     }
 
 

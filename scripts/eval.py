@@ -123,6 +123,12 @@ class Eval:
     """How diffusion models are sampled: ddpm, ddim, dpm-solver++, flow-euler or flow-heun; by default as they say."""
     sampling_steps: int | None = None
     """Steps of that sampler."""
+    rescore: int | None = None
+    """Cheapest candidates that are rolled out once more at the end, step by step in full precision; by default none."""
+    rollout_path: Literal["auto", "reference", "fast", "fused"] | None = None
+    """How rollouts are computed; by default fused kernels on a GPU, on a CPU reusing what candidates share."""
+    rollout_dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the rollouts' matrix products; by default that of the weights."""
     dynamics_sampler: str | None = None
     """Without goals: the sampler of the dynamics, where it is to differ from the proposal's."""
     dynamics_sampling_steps: int | None = None

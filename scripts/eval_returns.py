@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .eval import Eval
 
-__all__ = ["MeasuredReturns", "measure", "run"]
+__all__ = ["MeasuredReturns", "cost_of", "measure", "planning_of", "run"]
 
 _EPISODES = 20
 _WARM_UP = 2
@@ -86,8 +86,8 @@ def measure(config: "Eval") -> MeasuredReturns:
     variation = _variation(config.variation)
     parts = load_run(config.model)
     _check_task(parts, task)
-    planning = _planning(config, parts)
-    cost, notes = _cost(config, parts, reward)
+    planning = planning_of(config, parts)
+    cost, notes = cost_of(config, parts, reward)
     maker = _maker(config, parts, planning, cost)
     planning = with_defaults(planning, maker(1).planner)
     rows = _rows(config, task, reward, maker, variation)
@@ -144,7 +144,7 @@ def _check_task(parts: Parts, task: "Task") -> None:
         raise UserError(f"{parts.folder} has actions of {parts.dynamics.spec.action_size} numbers, not {task.name}'s")
 
 
-def _planning(config: "Eval", parts: Parts) -> dict[str, Any]:
+def planning_of(config: "Eval", parts: Parts) -> dict[str, Any]:
     """Return the planner's settings: the command line's, the dynamics' own, and D-MPC's defaults."""
     own = _DEFAULTS | dict(parts.metadata.get("planning") or {})
     if config.proposal is None and parts.proposal_folder is not None:
@@ -155,7 +155,7 @@ def _planning(config: "Eval", parts: Parts) -> dict[str, Any]:
     return planning | {"execute": min(planning["execute"], planning["horizon"])}
 
 
-def _cost(config: "Eval", parts: Parts, reward: "NamedReward") -> "tuple[Objective, list[str]]":
+def cost_of(config: "Eval", parts: Parts, reward: "NamedReward") -> "tuple[Objective, list[str]]":
     """Return what is minimised: the reward over the plan and, where the run has one for it, the value after that."""
     from ..planners import ActionCost, RewardObjective
 

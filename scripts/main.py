@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from wmkit import __version__
 from wmkit.errors import UserError
+from wmkit.threads import limit_threads
 
 __all__ = ["COMMANDS", "main"]
 
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, as in the module's text; tyro itself exits, with 2, on options that it cannot read.
     """
+    limit_threads()
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
     words = [word for word in words if word != "--traceback"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wmkit.errors import UserError
 
-from .assembly import PLANNING, controller_maker, resolve_planning, with_defaults
+from .assembly import controller_maker, resolve_planning, with_defaults
 
 if TYPE_CHECKING:
     from wmkit.contracts import Objective
@@ -113,8 +113,8 @@ def _for_reward(request: "Request", parts: "Parts", task: "Task") -> "tuple[dict
 
     options = request.tuning
     config = Eval(str(request.model), task.name, reward=options.reward, horizon=request.horizon)
-    cost, _ = eval_returns._cost(config, parts, find_reward(task, options.reward))
-    return eval_returns._planning(config, parts), cost
+    cost, _ = eval_returns.cost_of(config, parts, find_reward(task, options.reward))
+    return eval_returns.planning_of(config, parts), cost
 
 
 def _problems(
@@ -148,7 +148,7 @@ def chosen(planning: Mapping[str, Any], setting: "Setting") -> dict[str, Any]:
         share = planning["elites"] / planning["samples"]
         found["elites"] = max(min(4, setting.samples), min(setting.samples, round(share * setting.samples)))
     way = {"rollout_path": setting.way.path, "rollout_dtype": setting.way.dtype}
-    return found | {name: value for name, value in way.items() if name in PLANNING and value is not None}
+    return found | {name: value for name, value in way.items() if value is not None}
 
 
 def flags(planning: Mapping[str, Any], setting: "Setting") -> list[str]:

@@ -3,7 +3,6 @@
 import shlex
 from typing import TYPE_CHECKING
 
-from .assembly import PLANNING
 from .tune_subject import Subject, flags
 
 if TYPE_CHECKING:
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
 
     from .bench_tune import Request
 
-__all__ = ["in_python", "text_of"]
+__all__ = ["text_of"]
 
 
 def _command(request: "Request", subject: Subject, setting: "Setting") -> str:
@@ -22,16 +21,6 @@ def _command(request: "Request", subject: Subject, setting: "Setting") -> str:
     reward = [] if request.tuning.reward is None else ["--reward", request.tuning.reward]
     words = ["wmkit", "eval", request.model or "RUN", *env, *reward, *given, *flags(subject.planning, setting)]
     return threads + shlex.join(words)
-
-
-def in_python(setting: "Setting") -> str | None:
-    """Return what a program has to set beside the planner's settings; None where the command line does it."""
-    way, lines = setting.way, []
-    if way.path is not None and "rollout_path" not in PLANNING:
-        lines.append(f"model.rollout_path = {way.path!r}")
-    if way.dtype == "bfloat16" and "rollout_dtype" not in PLANNING:
-        lines.append("model.rollout_dtype = torch.bfloat16")
-    return "; ".join(lines) or None
 
 
 def text_of(request: "Request", subject: Subject, problems: "Problems", trade: "Trade", busy: str | None) -> str:
@@ -62,8 +51,7 @@ def text_of(request: "Request", subject: Subject, problems: "Problems", trade: "
     ]
     if busy is not None:
         lines.append(f"{busy}: measure again when they are not")
-    python = in_python(trade.chosen.setting)
-    return "\n".join([*lines, *([f"and in Python: {python}"] if python else [])])
+    return "\n".join(lines)
 
 
 def _line(row: "Measured", chosen: bool) -> str:

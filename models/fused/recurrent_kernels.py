@@ -30,9 +30,9 @@ def _gates(
             a = a.to(tl.float32)
             b = b.to(tl.float32)
             c = c.to(tl.float32)
-        reset = tl.dot(x, a, reset, input_precision="ieee")
-        update = tl.dot(x, b, update, input_precision="ieee")
-        third = tl.dot(x, c, third, input_precision="ieee")
+        reset = tl.dot(x, a, reset, input_precision="tf32x3")
+        update = tl.dot(x, b, update, input_precision="tf32x3")
+        third = tl.dot(x, c, third, input_precision="tf32x3")
     return reset, update, third
 
 
@@ -79,6 +79,35 @@ def _cell(
         tl.store(state + first + place, value)
         tl.store(following + first + place, value.to(following.dtype.element_ty))
     tl.debug_barrier()
+
+
+@triton.jit
+def _advance(
+    lines, entry, deeper, old, new, state, recurrent, biases, line_size: tl.constexpr, M: tl.constexpr,
+    C: tl.constexpr, W: tl.constexpr, depth: tl.constexpr, entry_panel: tl.constexpr, hidden_panel: tl.constexpr,
+    widen: tl.constexpr,
+):  # fmt: skip
+    """Advance the states of all layers by one step, from `old` operands (depth, M, W) to `new` ones; see `_cell`."""
+    _cell(
+        lines, entry, old, new, state, recurrent, biases, line_size, line_size, M, C, W, entry_panel, hidden_panel,
+        widen,
+    )  # fmt: skip
+    for layer in range(1, depth):
+        below = new + (layer - 1) * M * W
+        _cell(
+            below, deeper + (layer - 1) * 3 * W * W, old + layer * M * W, below + M * W, state + layer * M * W,
+            recurrent + layer * 3 * W * W, biases + layer * 4 * W, W, W, M, C, W, hidden_panel, hidden_panel, widen,
+        )  # fmt: skip
+
+
+@triton.jit
+def _action(past, actions, context, row, step, future, known, horizon, number, block_size: tl.constexpr, mask):
+    """Return the actions (M, AP) that follow a step of the context or, in the future, of the candidates' plans."""
+    if future < 0:
+        places = past + (context * (known - 1) + step)[:, None] * block_size + number
+    else:
+        places = actions + (row * horizon + future)[:, None] * block_size + number
+    return tl.load(places, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit(
@@ -160,12 +189,9 @@ def gru_rollout(
     latent = tl.load(seen, mask=valid & in_latent, other=0.0).to(tl.float32)
     for step in range(known - 1 + horizon):
         future = step - known + 1
-        if future < 0:
-            done = past + (context * (known - 1) + step)[:, None] * block_size + number
-            action = tl.load(done, mask=valid & in_action, other=0.0).to(tl.float32)
-        else:
-            planned = actions + (row * horizon + future)[:, None] * block_size + number
-            action = tl.load(planned, mask=valid & in_action, other=0.0).to(tl.float32)
+        action = _action(
+            past, actions, context, row, step, future, known, horizon, number, block_size, valid & in_action
+        )
         tl.debug_barrier()
         tl.store(lines + inputs + column, latent.to(lines.dtype.element_ty), mask=in_latent)
         tl.store(lines + inputs + latent_size + number, action.to(lines.dtype.element_ty), mask=in_action)
@@ -173,17 +199,10 @@ def gru_rollout(
 
         old = memory + (step % 2) * (depth * M * W)
         new = memory + (1 - step % 2) * (depth * M * W)
-        _cell(
-            lines, entry, old, new, state, recurrent, biases, line_size, line_size, M, C, W, entry_panel,
+        _advance(
+            lines, entry, deeper, old, new, state, recurrent, biases, line_size, M, C, W, depth, entry_panel,
             hidden_panel, widen,
         )  # fmt: skip
-        for layer in range(1, depth):
-            below = new + (layer - 1) * M * W
-            _cell(
-                below, deeper + (layer - 1) * 3 * W * W, old + layer * M * W, below + M * W, state + layer * M * W,
-                recurrent + layer * 3 * W * W, biases + layer * 4 * W, W, W, M, C, W, hidden_panel, hidden_panel,
-                widen,
-            )  # fmt: skip
         if future < 0:
             latent = tl.load(seen + (step + 1) * latent_size, mask=valid & in_latent, other=0.0).to(tl.float32)
         else:

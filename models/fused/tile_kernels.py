@@ -83,7 +83,7 @@ def product(
         if widen:
             x = x.to(tl.float32)
             w = w.to(tl.float32)
-        tile = tl.dot(x, w, tile, input_precision="ieee")
+        tile = tl.dot(x, w, tile, input_precision="tf32x3")
     return tile
 
 

@@ -83,9 +83,9 @@ def _projected(
     for start in range(0, padded, panel):
         x = _activations(normed + row[:, None] * padded + start + inner[None, :], valid, widen)
         w = qkv + start * head_size + at
-        query = tl.dot(x, _weights(w, widen), query, input_precision="ieee")
-        key = tl.dot(x, _weights(w + padded * head_size, widen), key, input_precision="ieee")
-        value = tl.dot(x, _weights(w + 2 * padded * head_size, widen), value, input_precision="ieee")
+        query = tl.dot(x, _weights(w, widen), query, input_precision="tf32x3")
+        key = tl.dot(x, _weights(w + padded * head_size, widen), key, input_precision="tf32x3")
+        value = tl.dot(x, _weights(w + 2 * padded * head_size, widen), value, input_precision="tf32x3")
     return query, key, value
 
 
@@ -108,13 +108,13 @@ def _attention_in_tile(
         index = tl.arange(0, tile)
         own = (index[:, None] // window == index[None, :] // window) & (index[:, None] >= index[None, :])
         keys = tl.trans(operand(key, narrow, widen))
-        score = tl.dot(operand(query, narrow, widen), keys, input_precision="ieee")
+        score = tl.dot(operand(query, narrow, widen), keys, input_precision="tf32x3")
         score = tl.where(own, score, float("-inf"))
         highest = tl.max(score, axis=1)
         share = tl.exp(score - highest[:, None])
         total = tl.sum(share, axis=1)
         values = operand(tl.where(value == value, value, 0.0), narrow, widen)
-        mixed = tl.dot(operand(share, narrow, widen), values, input_precision="ieee")
+        mixed = tl.dot(operand(share, narrow, widen), values, input_precision="tf32x3")
     return highest, total, mixed
 
 
@@ -181,10 +181,10 @@ def attend(
             )
         gathered = operand(mixed / total[:, None], narrow, widen)
         down = out + (head * head_size + column)[:, None] * padded
-        result = tl.dot(gathered, _weights(down + tl.arange(0, main)[None, :], widen), result, input_precision="ieee")
+        result = tl.dot(gathered, _weights(down + tl.arange(0, main)[None, :], widen), result, input_precision="tf32x3")
         if rest:
             w = _weights(down + main + tl.arange(0, rest)[None, :], widen)
-            result_rest = tl.dot(gathered, w, result_rest, input_precision="ieee")
+            result_rest = tl.dot(gathered, w, result_rest, input_precision="tf32x3")
     place = slabs + split * slab_size + row[:, None] * padded
     tl.store(place + tl.arange(0, main)[None, :], result, mask=valid[:, None])
     if rest:
@@ -227,15 +227,15 @@ def feed_forward(
         result_rest = tl.zeros([tile, out_rest], dtype=tl.float32)
     for number in range(per_split):
         at = (split * per_split + number) * chunk + lane
-        wide = tl.dot(x, _weights(enter + inner[:, None] * hidden + at[None, :], widen), input_precision="ieee")
+        wide = tl.dot(x, _weights(enter + inner[:, None] * hidden + at[None, :], widen), input_precision="tf32x3")
         if rest:
             w = _weights(enter + inner_rest[:, None] * hidden + at[None, :], widen)
-            wide = tl.dot(x_rest, w, wide, input_precision="ieee")
+            wide = tl.dot(x_rest, w, wide, input_precision="tf32x3")
         wide = operand(gelu(wide + tl.load(enter_bias + at)[None, :]), narrow, widen)
         w = leave + at[:, None] * (out_main + out_rest)
-        result = tl.dot(wide, _weights(w + column[None, :], widen), result, input_precision="ieee")
+        result = tl.dot(wide, _weights(w + column[None, :], widen), result, input_precision="tf32x3")
         if out_rest:
-            result_rest = tl.dot(wide, _weights(w + column_rest[None, :], widen), result_rest, input_precision="ieee")
+            result_rest = tl.dot(wide, _weights(w + column_rest[None, :], widen), result_rest, input_precision="tf32x3")
     goal = slabs + split * slab_size + row[:, None] * (out_main + out_rest)
     tl.store(goal + column[None, :], result, mask=valid[:, None])
     if out_rest:

@@ -141,7 +141,7 @@ def test_a_device_that_is_not_there_is_named(part, capsys):
 
 def test_a_deadline_goes_to_the_tuner(monkeypatch):
     seen = []
-    monkeypatch.setitem(sys.modules, "wmkit.scripts.bench_tune", types.SimpleNamespace(tune=seen.append))
+    monkeypatch.setattr("wmkit.scripts.bench_plan.tune", seen.append)
     config = PlanBench(deadline_ms=20.0)
     run(config)
     assert seen == [config]
