@@ -1,6 +1,7 @@
 """Pictures of the walker, drawn by MuJoCo with OpenGL; a picture depends on the state alone, not on the variation."""
 
 import atexit
+import importlib.util
 import os
 import sys
 from typing import Any
@@ -104,7 +105,13 @@ def render_states(states: NDArray[np.float64], size: int = 64) -> NDArray[np.uin
 
 
 def _gl_context(size: int) -> Any:
-    """Return an OpenGL context of the kind that the machine offers."""
+    """Return an OpenGL context of the kind that the machine offers.
+
+    Mesa's software OpenGL and Triton each bring an LLVM; where Mesa's is loaded first, importing Triton ends the program
+    (segmentation fault; Mesa 22, Triton 3.7), and PyTorch imports it whenever it is installed.
+    """
+    if importlib.util.find_spec("triton") is not None:
+        importlib.import_module("triton")
     if sys.platform == "linux" and not os.environ.get("MUJOCO_GL"):
         from mujoco.egl import GLContext
     else:

@@ -1,5 +1,6 @@
 """The walker against dm-control's own, and its options, forms and pictures."""
 
+import importlib.util
 import subprocess
 import sys
 
@@ -206,3 +207,11 @@ def test_registered_forms():
     assert isinstance(gymnasium.make("wmkit/Walker-v0").unwrapped, WalkerEnv)
     envs = gymnasium.make_vec("wmkit/Walker-v0", 2, vectorization_mode="vector_entry_point")
     assert isinstance(envs, WalkerVectorEnv)
+
+
+@needs_opengl
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_triton_can_be_imported_after_rendering():
+    code = "from wmkit.envs.walker.render import render_states as draw; import numpy; draw(numpy.zeros((1, 18)))"
+    done = subprocess.run([sys.executable, "-c", f"{code}; import triton"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
