@@ -147,8 +147,11 @@ def chosen(planning: Mapping[str, Any], setting: "Setting") -> dict[str, Any]:
     if planning.get("elites") is not None:
         share = planning["elites"] / planning["samples"]
         found["elites"] = max(min(4, setting.samples), min(setting.samples, round(share * setting.samples)))
-    way = {"rollout_path": setting.way.path, "rollout_dtype": setting.way.dtype}
-    return found | {name: value for name, value in way.items() if value is not None}
+    if setting.way.path is not None:
+        found["rollout_path"] = setting.way.path
+    if setting.way.path is not None or setting.way.dtype != "float32":
+        found["rollout_dtype"] = setting.way.dtype
+    return found
 
 
 def flags(planning: Mapping[str, Any], setting: "Setting") -> list[str]:

@@ -107,8 +107,8 @@ def render_states(states: NDArray[np.float64], size: int = 64) -> NDArray[np.uin
 def _gl_context(size: int) -> Any:
     """Return an OpenGL context of the kind that the machine offers.
 
-    Mesa's software OpenGL and Triton each bring an LLVM; where Mesa's is loaded first, importing Triton ends the program
-    (segmentation fault; Mesa 22, Triton 3.7), and PyTorch imports it whenever it is installed.
+    Mesa's software OpenGL and Triton each bring an LLVM; where Mesa's is loaded first, importing Triton ends the
+    program (segmentation fault; Mesa 22, Triton 3.7), and PyTorch imports it whenever it is installed.
     """
     if importlib.util.find_spec("triton") is not None:
         importlib.import_module("triton")

@@ -8,7 +8,7 @@ from wmkit.contracts import Rollout
 from wmkit.errors import UserError
 from wmkit.linear_model import LinearModel
 from wmkit.planners import CertaintyStop, Hold, SamplingPlanner, Spline
-from wmkit.scripts.assembly import PLANNING, controller_maker, resolve_planning, with_defaults
+from wmkit.scripts.assembly import PLANNING, controller_maker, load_model, resolve_planning, with_defaults
 from wmkit.scripts.eval import Eval
 
 PLANNERS = registry.names("planners")
@@ -108,3 +108,27 @@ def test_a_planner_of_someone_else_gets_only_what_it_takes():
 
 def test_every_setting_has_its_option():
     assert set(PLANNING) <= set(Eval.__dataclass_fields__)
+
+
+def test_the_rollouts_path_and_dtype_are_settings():
+    model, _ = load_model("pretrained:pusht-tiny")
+    settings = {"rollout_path": "reference", "rollout_dtype": "bfloat16", "rescore": 3}
+    planner = controller_maker(model, resolve_planning(model.metadata, settings))(1).planner
+    assert (model.rollout_path, model.rollout_dtype, planner.rescore) == ("reference", torch.bfloat16, 3)
+    controller_maker(model, resolve_planning(model.metadata, {}))
+    assert (model.rollout_path, model.rollout_dtype) == ("reference", torch.bfloat16)
+    controller_maker(model, resolve_planning(model.metadata, {"rollout_dtype": "float32"}))
+    assert model.rollout_dtype is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"rollout_path": "quick"}, "--rollout-path is 'quick'; give one of auto, reference, fast, fused"),
+        ({"rollout_dtype": "float16"}, "--rollout-dtype is 'float16'; give one of float32, bfloat16"),
+    ],
+)
+def test_unknown_paths_and_dtypes_are_one_line(settings, text):
+    model, _ = load_model("pretrained:pusht-tiny")
+    with pytest.raises(UserError, match=text):
+        controller_maker(model, resolve_planning(model.metadata, settings))

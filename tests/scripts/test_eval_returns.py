@@ -114,7 +114,7 @@ def test_a_function_that_reads_actions_gets_those_of_one_environment_step(run, t
     monkeypatch.setattr(eval_returns, "load_run", lambda name: parts)
     assert _eval(run, "--reward", f"{file}:exact", "--no-floors", "--out", run / "out") == 0
     reward = find_reward(load_task("walker"), f"{file}:effort")
-    objective, _ = eval_returns._cost(Eval("run", "walker"), parts, reward)
+    objective, _ = eval_returns.cost_of(Eval("run", "walker"), parts, reward)
     blocks = torch.randn(1, 3, 2, 12, generator=torch.Generator().manual_seed(0))
     found = objective.cost(Rollout(torch.zeros(1, 3, 2, 18)), blocks)
     expected = -(blocks[..., 6:] * torch.arange(1, 7)).sum(dim=(-1, -2))
