@@ -224,7 +224,7 @@ def _rollout(model: LeWM, path: Literal["fast", "fused"], dtype: str) -> Callabl
     model.rollout_path, model.rollout_dtype = path, _DTYPES[dtype]
     context, _ = case(model, 1)
     model.rollout(context, torch.zeros(1, 2, 2, 10, device=context.latents.device))
-    kept = model._paths._kept[path, model.rollout_dtype][1]
+    kept = model._paths._kept[path, model.rollout_dtype].imagine
     if kept is None:
         raise RuntimeError(f"there is no {path} rollout")
     return kept
@@ -236,14 +236,13 @@ def _way(model: LeWM, way: Way, dtype: str) -> Iterator[None]:
     path = "fused" if way.startswith("fused") else "fast"
     plain = _rollout(model, path, dtype)
     key = path, model.rollout_dtype
-    version = model._paths._kept[key][0]
     if way == "compile":
         torch._dynamo.reset()
-        model._paths._kept[key] = version, torch.compile(plain.__call__, dynamic=False)
+        model._paths._kept[key].imagine = torch.compile(plain.__call__, dynamic=False)
     try:
         yield
     finally:
-        model._paths._kept[key] = version, plain
+        model._paths._kept[key].imagine = plain
 
 
 def _cost(model: LeWM, dtype: str, batch: int, count: int) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Imagine", "Parity", "elite_agreement", "parity"]
+__all__ = ["Imagine", "Parity", "elite_agreement", "parity", "parity_of"]
 
 Imagine = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Latents (B, T, D), past (B, T-1, A) and actions (B, N, H, A), both normalised -> latents (B, N, H, D)."""
@@ -17,7 +17,7 @@ class Parity:
     """What two rollouts of the same candidates have in common.
 
     Attributes:
-        step_error: of one model step, the root mean square of the difference by that of the exact latents.
+        step_error: of the first model step, the root mean square of the difference by that of the exact latents.
         horizon_error: the same of the last step of the rollout.
         agreement: share of the elites that both costs choose, in [0, 1]; the cost is the squared distance of the last
             latent from that of the first candidate.
@@ -27,19 +27,30 @@ class Parity:
     horizon_error: float
     agreement: float
 
+    def within(self, limit: "Parity") -> bool:
+        """Return whether the errors are at most those of a limit, and the agreement at least."""
+        errors = self.step_error <= limit.step_error and self.horizon_error <= limit.horizon_error
+        return errors and self.agreement >= limit.agreement
+
+    def __str__(self) -> str:
+        return (
+            f"relative error {self.step_error:.2g} of one step and {self.horizon_error:.2g} over the horizon, "
+            f"{self.agreement:.0%} of the elites in common"
+        )
+
 
 def parity(fast: Imagine, exact: Imagine, latents: Tensor, past: Tensor, actions: Tensor) -> Parity:
-    """Compare two rollouts on contexts latents (B, T, D), past (B, T-1, A) and actions (B, N, H, A), normalised.
+    """Compare two ways to roll out latents (B, T, D), past (B, T-1, A) and actions (B, N, H, A), normalised."""
+    return parity_of(fast(latents, past, actions), exact(latents, past, actions))
 
-    The elites are the tenth of the candidates, at least one.
-    """
-    once = actions[:, :, :1]
-    step = _relative(fast(latents, past, once), exact(latents, past, once))
-    found, wanted = fast(latents, past, actions)[:, :, -1], exact(latents, past, actions)[:, :, -1]
-    goal = wanted[:, :1]
-    costs, exact_costs = ((last.double() - goal).square().sum(-1) for last in (found, wanted))
-    agreement = elite_agreement(costs, exact_costs, max(1, actions.shape[1] // 10))
-    return Parity(step, _relative(found, wanted), agreement)
+
+def parity_of(found: Tensor, exact: Tensor) -> Parity:
+    """Compare two rollouts (B, N, H, D) of the same candidates; the elites are a tenth of them, at least one."""
+    wanted = exact[:, :, -1]
+    goal = wanted[:, :1].double()
+    costs, exact_costs = ((last.double() - goal).square().sum(-1) for last in (found[:, :, -1], wanted))
+    agreement = elite_agreement(costs, exact_costs, max(1, exact.shape[1] // 10))
+    return Parity(_relative(found[:, :, 0], exact[:, :, 0]), _relative(found[:, :, -1], wanted), agreement)
 
 
 def elite_agreement(costs: Tensor, exact: Tensor, elites: int) -> float:

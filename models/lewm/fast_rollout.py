@@ -44,6 +44,14 @@ class FastTransformer:
         self.predictor = predictor
         self.layers = [_Layer(cast("ConditionalBlock", block), dtype) for block in predictor.blocks]
         self.project = packed_projector(projector, dtype)
+        first, second, _, third = cast("list[nn.Linear]", list(predictor.action_encoder))
+        weight, bias = second.weight @ first.weight, second.weight @ first.bias + second.bias
+        self._actions = PackedLinear(weight, bias, dtype), PackedLinear(third.weight, third.bias, dtype)
+
+    def condition(self, actions: Tensor) -> Tensor:
+        """Return SiLU of the actions' embedding (..., width), which is all that the modulations see of it."""
+        inside, outside = self._actions
+        return silu(outside(silu(inside(actions))))
 
     def __call__(self, latents: Tensor, past: Tensor, actions: Tensor) -> Tensor:
         """Roll out latents (B, T, D), normalised past (B, T-1, A) and actions (B, N, H, A) to (B, N, H, D)."""
@@ -67,10 +75,9 @@ class _Rollout:
         self.count, self.horizon = actions.shape[1:3]
         self.shared = past.shape[1]
         self.latents = list(latents.unsqueeze(2).unbind(1))
-        encode = self.predictor.action_encoder
-        conditions = [encode(past.unsqueeze(2).movedim(1, 0))] if self.shared else []
-        conditions.append(encode(actions.movedim(2, 0)))
-        self.modulations = [[layer.modulate(silu(condition)) for condition in conditions] for layer in self.layers]
+        conditions = [network.condition(past.unsqueeze(2).movedim(1, 0))] if self.shared else []
+        conditions.append(network.condition(actions.movedim(2, 0)))
+        self.modulations = [[layer.modulate(each, actions.dtype) for each in conditions] for layer in self.layers]
         self.caches: list[_Cache] = [[] for _ in self.layers]
 
     def run(self) -> Tensor:
@@ -131,9 +138,9 @@ class _Layer:
         self.mlp_in = PackedLinear(block.mlp_in.weight, block.mlp_in.bias, dtype, "gelu")
         self.mlp_out = PackedLinear(block.mlp_out.weight, block.mlp_out.bias, dtype)
 
-    def modulate(self, condition: Tensor) -> Tensor:
+    def modulate(self, condition: Tensor, dtype: torch.dtype) -> Tensor:
         """Return shift, 1 + scale and gate of the attention, then of the MLP, (T, B, N, 6 width)."""
-        parts = self.modulation(condition).to(condition.dtype).unflatten(-1, (6, -1))
+        parts = self.modulation(condition).to(dtype).unflatten(-1, (6, -1))
         parts[..., 1::3, :].add_(1)
         return parts.flatten(-2)
 

@@ -15,7 +15,7 @@ from wmkit.errors import UserError
 from wmkit.model_folder import load_folder, save_folder
 
 from .config import LeWMConfig
-from .paths import RolloutPath, RolloutPaths
+from .paths import Network, RolloutPath, RolloutPaths
 
 __all__ = ["LeWM"]
 
@@ -53,7 +53,7 @@ class LeWM(nn.Module):
         inverse_head: maps latents, goals and steps to normalised actions; None without one.
         metadata: plain JSON values about training and data, kept in the model folder.
         rollout_path: "reference" rolls out step by step, "fast" reuses what candidates share, "fused" runs Triton
-            kernels (ValueError where they cannot run); "auto" is fused on CUDA once a self-check has passed, else fast.
+            kernels; ValueError where they cannot. "auto" is fused on CUDA once a self-check has passed, else fast.
         rollout_dtype: of the matrix products in `rollout`; None takes that of the weights. torch.bfloat16 is faster on
             hardware that has it, at about three digits.
     """
@@ -203,9 +203,13 @@ class LeWM(nn.Module):
             inputs = context.latents, past, future
             if actions.requires_grad:
                 return Rollout(self._imagine(*inputs))
-            parts = self.config.predictor, self.predictor, self.prediction_projector
-            imagine = self._paths.find(self.rollout_path, *parts, self.rollout_dtype, self._imagine, inputs)
-            return Rollout(imagine(*inputs))
+            network = Network(self.config.predictor, self.predictor, self.prediction_projector, self._imagine)
+            return Rollout(self._paths.roll(self.rollout_path, network, self.rollout_dtype, inputs))
+
+    @property
+    def rollout_kind(self) -> str | None:
+        """How the last rollout was computed, "reference", "fast" or "fused"; None before the first."""
+        return self._paths.last
 
     def reference_rollout(self, context: Context, actions: Tensor, generator: torch.Generator | None = None) -> Rollout:
         """Imagine as `rollout` does, step by step and in the precision of the weights; arguments as there."""

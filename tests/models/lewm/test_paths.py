@@ -10,7 +10,7 @@ import torch
 from wmkit.contracts import Context
 from wmkit.models import LeWM, LeWMConfig
 from wmkit.models.lewm import paths
-from wmkit.models.lewm.paths import RolloutPaths
+from wmkit.models.lewm.fast_mlp import FastMLP
 
 _PREDICTORS = {"mlp": {"width": 24}, "transformer": {"depth": 2, "heads": 2, "head_size": 4, "mlp_size": 8}}
 
@@ -97,35 +97,78 @@ def test_unknown_path_is_refused():
 
 
 class _Wrong:
-    """A kernel that returns something else."""
+    """A kernel whose first launch is right, and any other is not."""
 
-    def __init__(self, *_):
-        pass
+    def __init__(self, predictor, projector, dtype):
+        self._right = FastMLP(predictor, projector, dtype)
 
     def __call__(self, latents, past, actions):
-        return torch.zeros(*actions.shape[:3], latents.shape[-1])
+        result = self._right(latents, past, actions)
+        result[-1, 5:] = 0
+        return result
 
 
-def _find(found: RolloutPaths, model: LeWM, path: str):
+class _Broken:
+    def __init__(self, *_):
+        raise RuntimeError("out of resources:\nshared memory")
+
+
+def _cuda(monkeypatch, kernel):
+    """Let the machine look as if it had a GPU, with a kernel that stands for the MLP's."""
+    monkeypatch.setattr(paths, "why_not", lambda device: None)
+    monkeypatch.setattr(paths, "_order", lambda path, device: ["fused", "fast"] if path == "auto" else [path])
+    load = paths._load
+    monkeypatch.setattr(paths, "_load", lambda where: kernel if "fused" in where else load(where))
+
+
+def test_a_kernel_that_is_right_is_used(monkeypatch):
+    _cuda(monkeypatch, FastMLP)
+    model = _model()
     context, actions = _case()
-    inputs = context.latents, context.actions, actions
-    parts = "mlp", model.predictor, model.prediction_projector
-    if path == "auto":
-        return found._make("fused", *parts, None, model._imagine, inputs, wanted=False)
-    return found.find(path, *parts, None, model._imagine, inputs)
-
-
-def test_a_kernel_that_is_wrong_is_not_used(monkeypatch):
-    monkeypatch.setattr(paths, "_check_device", lambda device: None)
-    monkeypatch.setattr(paths, "_load", lambda where: _Wrong)
-    found, model = RolloutPaths(), _model()
-    with torch.no_grad(), pytest.warns(UserWarning, match="no fused rollout.*failed its self-check: relative error 1 "):
-        assert _find(found, model, "auto") is None
-    with torch.no_grad(), warnings.catch_warnings():
+    expected = model.reference_rollout(context, actions).latents
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert _find(found, model, "auto") is None
-    with torch.no_grad(), pytest.raises(ValueError, match="no fused rollout: it failed its self-check"):
-        _find(found, model, "fused")
+        torch.testing.assert_close(model.rollout(context, actions).latents, expected, rtol=1e-4, atol=1e-5)
+    assert model.rollout_kind == "fused"
+
+
+def test_every_shape_is_checked_and_a_wrong_kernel_given_up_with_one_warning(monkeypatch):
+    _cuda(monkeypatch, _Wrong)
+    model = _model()
+    model.rollout(*_case(count=5))
+    assert model.rollout_kind == "fused"
+    context, actions = _case(count=9)
+    with pytest.warns(
+        UserWarning, match="no fused rollout, so a slower one is used: it failed its self-check: relative"
+    ):
+        found = model.rollout(context, actions).latents
+    torch.testing.assert_close(found, model.reference_rollout(context, actions).latents, rtol=1e-4, atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.rollout(context, actions)
+    assert model.rollout_kind == "fast"
+    model.rollout_path = "fused"
+    with pytest.raises(ValueError, match="no fused rollout: it failed its self-check"):
+        model.rollout(context, actions)
+
+
+def test_a_kernel_that_does_not_compile_is_one_line(monkeypatch):
+    _cuda(monkeypatch, _Broken)
+    model = _model()
+    with pytest.warns(UserWarning, match="slower one is used: RuntimeError: out of resources: shared memory$"):
+        model.rollout(*_case())
+    assert model.rollout_kind == "fast"
+
+
+def test_a_fast_rollout_that_cannot_be_had_is_told(monkeypatch):
+    monkeypatch.setattr(paths, "_load", lambda where: _Broken)
+    model = _model()
+    with pytest.warns(UserWarning, match="no fast rollout, so a slower one is used"):
+        model.rollout(*_case())
+    assert model.rollout_kind == "reference"
+    model.rollout_path = "fast"
+    with pytest.raises(ValueError, match="no fast rollout: RuntimeError"):
+        model.rollout(*_case())
 
 
 def test_a_machine_without_kernels_says_why(monkeypatch):
