@@ -36,6 +36,7 @@ class Recorded:
         self._decision = _on(self._inputs, recorder, decision)
         recorder.generator.set_state(decision.scorer.problem.generator.get_state())
         recorder.warm_up(self._decision.whole)
+        self._keeps = getattr(getattr(decision.scorer.model, "rollout_paths", None), "kept", ())  # what replays read
         self._steps: list[Recording[Step]] = []
         self._settled: list[Report] = []
         self._end = self._pieces() if decision.stops_early else recorder.record(self._decision.whole)

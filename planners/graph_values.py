@@ -77,13 +77,14 @@ class Weights:
 
     def __init__(self, model: Any) -> None:
         """Watch a module, or the modules among the attributes of another object."""
-        known = [model] if isinstance(model, nn.Module) else _modules(getattr(model, "__dict__", {}).values())
-        self._tensors = [tensor for module in known for tensor in (*module.parameters(), *module.buffers())]
+        found = [model] if isinstance(model, nn.Module) else _modules(getattr(model, "__dict__", {}).values())
+        self._modules = list(found)
 
     def version(self) -> Hashable:
         """Return something that differs after a change in place, and after tensors were moved."""
-        changes = sum(0 if tensor.is_inference() else tensor._version for tensor in self._tensors)
-        return changes, tuple([tensor.data_ptr() for tensor in self._tensors])
+        tensors = [tensor for module in self._modules for tensor in (*module.parameters(), *module.buffers())]
+        changes = sum(0 if tensor.is_inference() else tensor._version for tensor in tensors)
+        return changes, tuple([tensor.data_ptr() for tensor in tensors])
 
 
 class _Same:

@@ -1,7 +1,7 @@
 """Limits on actions, and on how fast they may change."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def numbers_on(values: Sequence[float], device: torch.device, dtype: torch.dtype
     return _placed(tuple(values), device, dtype)
 
 
-@lru_cache(maxsize=256)
+@cache
 def _placed(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(values, device=device, dtype=dtype)

@@ -1,7 +1,7 @@
 """Model-predictive path integral control."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Literal, Unpack
 
 import torch
@@ -138,7 +138,7 @@ def _spread(above: Tensor, finite: Tensor) -> Tensor:
     return (span * variance.sqrt()).clamp(min=tiny)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _savitzky_golay(knots: int, window: int, order: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the matrix (M, M) that fits a polynomial around each knot; the ends take the outermost window.
 

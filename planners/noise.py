@@ -1,6 +1,6 @@
 """Random numbers over the knots of a plan."""
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +44,7 @@ def interpolated(noise: Tensor, knots: int) -> Tensor:
     return lines.transpose(1, 2).unsqueeze(0)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _gain(m: int, exponent: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the factor (F, 1) of each frequency of a sequence of 2 m numbers, which keeps their variance at 1."""
     with torch.inference_mode(False):

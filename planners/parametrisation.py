@@ -4,7 +4,7 @@ Letters beside those of `wmkit.contracts`: **M** knots of a plan, **E** numbers 
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
@@ -123,7 +123,7 @@ class Spline:
         return torch.einsum("ms,bnse->bnme", inverse, single)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _basis(knots: int, steps: int, order: Order) -> Tensor:
     """Return the matrix (steps, knots), float64, that maps knots to actions."""
     unit = torch.eye(knots, dtype=torch.float64, device="cpu")
@@ -141,13 +141,13 @@ def _basis(knots: int, steps: int, order: Order) -> Tensor:
     return ends + (cube - 2 * square + part) * slope[left] + (cube - square) * slope[left + 1]
 
 
-@lru_cache(maxsize=64)
+@cache
 def _inverse_basis(knots: int, steps: int, order: Order) -> Tensor:
     """Return the matrix (knots, steps), float64, that fits knots to actions."""
     return torch.linalg.pinv(_basis(knots, steps, order))
 
 
-@lru_cache(maxsize=64)
+@cache
 def _placed(
     matrix: Callable[[int, int, Order], Tensor],
     knots: int,

@@ -5,7 +5,6 @@ slows the machine for a while then falls on both.
 """
 
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -20,7 +19,10 @@ import torch
 
 from .errors import UserError
 
-__all__ = ["Peer", "PeerPackage", "Ratio", "Timed", "per_unit", "ratio", "stopwatch", "take_turns"]
+__all__ = ["MANY", "Peer", "PeerPackage", "Ratio", "Timed", "p99", "per_unit", "ratio", "stopwatch", "take_turns"]
+
+MANY = 100
+"""Runs from which on a p99 is told; that of fewer is the slowest one, and called so."""
 
 _LAST_LINES = 8
 """Lines of a dead peer's error output that are shown."""
@@ -55,7 +57,7 @@ class Timed:
     @property
     def p99(self) -> float:
         """Seconds that 99 of 100 runs do not exceed; of fewer runs, the slowest one's."""
-        return sorted(self.seconds)[math.ceil(0.99 * len(self.seconds)) - 1]
+        return p99(self.seconds)
 
     @property
     def rate(self) -> float:
@@ -63,10 +65,10 @@ class Timed:
         return self.work / self.median if self.median > 0 else float("inf")
 
     def to_json(self) -> dict[str, Any]:
-        """Return "median", "p99" and "all" in seconds, "work" and "rate"."""
+        """Return "median", "p99" (from 100 runs on) and "all" in seconds, "work" and "rate"."""
         return {
             "median": self.median,
-            "p99": self.p99,
+            **({"p99": self.p99} if len(self.seconds) >= MANY else {}),
             "all": list(self.seconds),
             "work": self.work,
             "rate": self.rate,
@@ -106,6 +108,11 @@ def ratio(slow: Timed, fast: Timed) -> Ratio:
     scale = fast.work / slow.work
     paired = [scale * mine / max(other, 1e-12) for mine, other in zip(slow.seconds, fast.seconds, strict=True)]
     return Ratio(statistics.median(paired), min(paired), max(paired))
+
+
+def p99(seconds: Sequence[float]) -> float:
+    """Return the seconds that at least 99 of 100 runs do not exceed, those of one of them; of fewer, the slowest's."""
+    return sorted(seconds)[-(-99 * len(seconds) // 100) - 1]
 
 
 def stopwatch(run: Callable[[], object], device: torch.device | str = "cpu") -> Callable[[], float]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..lewm.mlp import MLPPredictor
 from .mlp_kernels import mlp_rollout
-from .support import Unsupported, interpreted
+from .support import Unsupported, guard, interpreted
 from .tiles import Cost, Projector, matrix_type, padded, panel, row_tile, stages, whole, wide
 
 __all__ = ["FusedMLP", "cost_of"]
@@ -86,18 +86,19 @@ class FusedMLP:
         panels = [panel(outputs, inputs, self.dtype, rows) for outputs, inputs in shapes]
         stage = max(each * (outputs + rows) for each, (outputs, _) in zip(panels, shapes, strict=True))
         kernel: Any = mlp_rollout
-        kernel[(programs,)](
-            latents.contiguous(), past.contiguous(), actions.contiguous(), out, store,
-            self._entry, self._entry_bias, self._blocks, self._block_vectors, self._last_norm, self._last,
-            self._last_bias, self._projector.up, self._projector.up_bias, self._projector.down,
-            self._projector.down_bias, batch * count, count, latents.shape[1], horizon,
-            latent_size=self._latent_size, block_size=self._block_size, width=self._width, depth=self._depth,
-            epsilon=self._epsilon, looks_back=self._looks_back, hidden=self._projector.hidden, chunk=chunk,
-            line_size=self._line_size, M=rows, DP=size, AP=wide(self._block_size), W=columns, store_size=store_size,
-            entry_panel=panels[0], block_panel=panels[1], last_panel=panels[2], up_panel=panels[3],
-            down_panel=panels[4], widen=interpreted(), num_warps=8 if rows * columns >= 4096 else 4,
-            num_stages=stages(stage * self.dtype.itemsize, latents.device),
-        )  # fmt: skip
+        with guard(latents.device):
+            kernel[(programs,)](
+                latents.contiguous(), past.contiguous(), actions.contiguous(), out, store,
+                self._entry, self._entry_bias, self._blocks, self._block_vectors, self._last_norm, self._last,
+                self._last_bias, self._projector.up, self._projector.up_bias, self._projector.down,
+                self._projector.down_bias, batch * count, count, latents.shape[1], horizon,
+                latent_size=self._latent_size, block_size=self._block_size, width=self._width, depth=self._depth,
+                epsilon=self._epsilon, looks_back=self._looks_back, hidden=self._projector.hidden, chunk=chunk,
+                line_size=self._line_size, M=rows, DP=size, AP=wide(self._block_size), W=columns, store_size=store_size,
+                entry_panel=panels[0], block_panel=panels[1], last_panel=panels[2], up_panel=panels[3],
+                down_panel=panels[4], widen=interpreted(), num_warps=8 if rows * columns >= 4096 else 4,
+                num_stages=stages(stage * self.dtype.itemsize, latents.device),
+            )  # fmt: skip
         return out
 
 

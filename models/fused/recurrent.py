@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..lewm.gru import GRUPredictor
 from .recurrent_kernels import gru_rollout
-from .support import Unsupported, interpreted
+from .support import Unsupported, guard, interpreted
 from .tiles import Cost, Projector, matrix_type, padded, panel, row_tile, stages, wide
 
 __all__ = ["FusedGRU", "cost_of"]
@@ -92,7 +92,7 @@ class FusedGRU:
             return out
         columns, size, chunk = wide(self._width), wide(self._latent_size), self._projector.chunk
         rows = row_tile(batch * count, size + chunk, device)
-        tile = min(columns, _STATE_NUMBERS // rows)
+        tile = min(columns, _STATE_NUMBERS // rows // (2 if self.dtype == torch.float32 else 1))
         programs = -(-batch * count // rows)
         store_size = rows * (self._line_size + size + chunk + 2 * self._depth * columns)
         store = torch.empty(programs, store_size, dtype=self.dtype, device=device)
@@ -101,18 +101,19 @@ class FusedGRU:
         panels = [panel(outputs, inputs, self.dtype) for outputs, inputs in shapes]
         stage = max(each * (outputs + rows) for each, (outputs, _) in zip(panels, shapes, strict=True))
         kernel: Any = gru_rollout
-        kernel[(programs,)](
-            latents.contiguous(), past.contiguous(), actions.contiguous(), out, store, states,
-            self._entry, self._deeper, self._recurrent, self._biases, self._last, self._last_bias,
-            self._projector.up, self._projector.up_bias, self._projector.down, self._projector.down_bias,
-            batch * count, count, latents.shape[1], horizon,
-            latent_size=self._latent_size, block_size=self._block_size, depth=self._depth,
-            hidden=self._projector.hidden, chunk=chunk, line_size=self._line_size, M=rows, DP=size,
-            AP=wide(self._block_size), W=columns, C=tile, store_size=store_size, entry_panel=panels[0],
-            hidden_panel=panels[1], last_panel=panels[2], up_panel=panels[3], down_panel=panels[4],
-            widen=interpreted(), num_warps=8 if rows * tile >= 2048 else 4,
-            num_stages=stages(stage * self.dtype.itemsize, device),
-        )  # fmt: skip
+        with guard(latents.device):
+            kernel[(programs,)](
+                latents.contiguous(), past.contiguous(), actions.contiguous(), out, store, states,
+                self._entry, self._deeper, self._recurrent, self._biases, self._last, self._last_bias,
+                self._projector.up, self._projector.up_bias, self._projector.down, self._projector.down_bias,
+                batch * count, count, latents.shape[1], horizon,
+                latent_size=self._latent_size, block_size=self._block_size, depth=self._depth,
+                hidden=self._projector.hidden, chunk=chunk, line_size=self._line_size, M=rows, DP=size,
+                AP=wide(self._block_size), W=columns, C=tile, store_size=store_size, entry_panel=panels[0],
+                hidden_panel=panels[1], last_panel=panels[2], up_panel=panels[3], down_panel=panels[4],
+                widen=interpreted(), num_warps=8 if rows * tile >= 2048 else 4,
+                num_stages=stages(stage * self.dtype.itemsize, device),
+            )  # fmt: skip
         return out
 
 

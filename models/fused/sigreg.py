@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .support import Unsupported, why_not
+from .support import Unsupported, guard, why_not
 
 __all__ = ["fits", "gradient", "power_sums"]
 
@@ -55,7 +55,7 @@ def power_sums(projected: Tensor, distance: float, knots: int) -> Tensor:
     splits = -(-count // rows)
     partial = projected.new_empty(splits, knots, groups, width, 2)
     kernel: Any = sums_kernel
-    with _device_of(projected):
+    with guard(projected.device):
         kernel[(-(-width // _COLUMNS), splits, groups)](
             grouped,
             partial,
@@ -94,7 +94,7 @@ def gradient(coefficients: Tensor, projected: Tensor, distance: float, upstream:
     result = torch.empty_like(grouped)
     kernel: Any = gradient_kernel
     grid = (-(-width // _GRADIENT_COLUMNS), -(-count // _GRADIENT_ROWS), groups)
-    with _device_of(projected):
+    with guard(projected.device):
         kernel[grid](
             grouped,
             torch.view_as_real(coefficients.contiguous()),
@@ -121,11 +121,6 @@ def _grouped(projected: Tensor) -> tuple[Tensor, torch.Size]:
         raise Unsupported(reason)
     grouped = projected.contiguous().view(-1, *projected.shape[-2:])
     return grouped, grouped.shape
-
-
-def _device_of(tensor: Tensor) -> torch.cuda.device:
-    """Return the context in which Triton launches on the tensor's device; without effect on the CPU."""
-    return torch.cuda.device(tensor.device if tensor.device.type == "cuda" else -1)
 
 
 @functools.cache

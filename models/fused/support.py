@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Unsupported", "interpreted", "why_not"]
+__all__ = ["Unsupported", "guard", "interpreted", "why_not"]
 
 _OLDEST = (8, 0)
 """Compute capability of the first GPUs with bfloat16 matrix units (Ampere)."""
@@ -15,6 +15,11 @@ _OLDEST = (8, 0)
 
 class Unsupported(ValueError):
     """A kernel does not handle this network, these shapes or this device; the text says why."""
+
+
+def guard(device: torch.device) -> torch.cuda.device:
+    """Return the context in which Triton launches on a device; without effect on the CPU."""
+    return torch.cuda.device(device if device.type == "cuda" else -1)
 
 
 def interpreted() -> bool:

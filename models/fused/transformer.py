@@ -18,7 +18,6 @@ speed of small tiles; so tiles are as large as still occupy half the multiproces
 """
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from ..lewm.transformer import ConditionalBlock, TransformerPredictor
-from .support import Unsupported, interpreted, why_not
+from .support import Unsupported, guard, interpreted, why_not
 from .tiles import matrix_type, wide
 from .transformer_cost import cost_of
 from .transformer_launch import MOST_SPLITS, Machine
@@ -112,7 +111,7 @@ class FusedTransformer:
         if latents.shape[1] > self._history:
             raise ValueError(f"{latents.shape[1]} latents, but the predictor looks back on {self._history} at most")
         result = torch.empty(*actions.shape[:3], self._latent_size, dtype=latents.dtype, device=latents.device)
-        with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
+        with guard(self.device):
             for batch, part in _pieces(*actions.shape[:2]):
                 if result[batch, part].numel():
                     rollout = _Rollout(self, latents[batch].float(), past[batch].float(), actions[batch, part].float())
@@ -313,7 +312,8 @@ class _Rollout:
             gate * fused._padded, (gate + 1) * fused._padded, self.slab_size, line, at, *norm[1], splits=splits,
             before=sizes[0], after=sizes[1], final=goal is not None, written=fused._width if exact else fused._padded,
             size=fused._width, padded=fused._padded, columns=wide(fused._padded), lines=lines,
-            narrow=fused._machine.narrow and not exact, widen=fused._widen, num_warps=4,
+            narrow=fused._machine.narrow and not exact, widen=fused._widen,
+            num_warps=8 if fused.dtype == torch.float32 else 4,
         )  # fmt: skip
 
     def _attend(self, index: int, block: Block, window: _Window) -> int:

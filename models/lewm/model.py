@@ -64,7 +64,7 @@ class LeWM(nn.Module):
         self.metadata: dict[str, Any] = {}
         self.rollout_dtype: torch.dtype | None = None
         self.rollout_path: RolloutPath = "auto"
-        self._paths = RolloutPaths()
+        self.rollout_paths = RolloutPaths()
         self.encoder = self._build(_ENCODERS, "encoder", config.encoder, config.encoder_options)
         self.predictor = self._build(_PREDICTORS, "predictor", config.predictor, config.predictor_options)
         size = getattr(self.encoder, "output_size", config.latent_size)
@@ -204,12 +204,12 @@ class LeWM(nn.Module):
             if actions.requires_grad:
                 return Rollout(self._imagine(*inputs))
             network = Network(self.config.predictor, self.predictor, self.prediction_projector, self._imagine)
-            return Rollout(self._paths.roll(self.rollout_path, network, self.rollout_dtype, inputs))
+            return Rollout(self.rollout_paths.roll(self.rollout_path, network, self.rollout_dtype, inputs))
 
     @property
     def rollout_kind(self) -> str | None:
         """How the last rollout was computed, "reference", "fast" or "fused"; None before the first."""
-        return self._paths.last
+        return self.rollout_paths.last
 
     def reference_rollout(self, context: Context, actions: Tensor, generator: torch.Generator | None = None) -> Rollout:
         """Imagine as `rollout` does, step by step and in the precision of the weights; arguments as there."""

@@ -148,7 +148,8 @@ def _corpus(store: EpisodeStore, preset: LeWMPreset, device: str) -> Corpus:
     """Open the windows of a run."""
     repeat = store.metadata.action_repeat
     task = registry.load("environments", store.metadata.task)
-    train = Windows(store, "train", preset.representation.frames, repeat)
+    cache = "auto" if torch.device(device).type == "cuda" else "cpu"
+    train = Windows(store, "train", preset.representation.frames, repeat, cache=cache)
     validation = Windows(store, "validation", 1, repeat, ("pixels", "state"), "memory")
     return Corpus(train, validation, task.probes, torch.device(device))
 

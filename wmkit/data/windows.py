@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from .transfer import send
 
 __all__ = ["Cache", "Windows"]
 
-Cache = Literal["auto", "gpu", "memory", "disk"]
-"""Where frames are kept; "auto" takes the first of gpu, memory and disk that has room."""
+Cache = Literal["auto", "cpu", "gpu", "memory", "disk"]
+"""Where frames are kept; "auto" takes the first of gpu, memory and disk that has room, "cpu" of the latter two."""
 
 _SHARE_OF_FREE = 0.6
 _ACTION = "action"
@@ -256,13 +256,13 @@ def _positions(store: EpisodeStore, indices: Sequence[int]) -> np.ndarray:
 
 def _choose(cache: Cache, size: int) -> str:
     """Decide where `size` bytes of frames go."""
-    if cache not in ("auto", "gpu", "memory", "disk"):
-        raise UserError(f"unknown cache {cache!r}; known: auto, gpu, memory, disk")
+    if cache not in get_args(Cache):
+        raise UserError(f"unknown cache {cache!r}; known: {', '.join(get_args(Cache))}")
     if cache == "gpu" and not torch.cuda.is_available():
         raise UserError("cache 'gpu' needs a CUDA device, and there is none; use 'auto'")
-    if cache != "auto":
+    if cache not in ("auto", "cpu"):
         return cache
-    if torch.cuda.is_available() and size <= _SHARE_OF_FREE * torch.cuda.mem_get_info()[0]:
+    if cache == "auto" and torch.cuda.is_available() and size <= _SHARE_OF_FREE * torch.cuda.mem_get_info()[0]:
         return "gpu"
     return "memory" if size <= _SHARE_OF_FREE * _free_memory() else "disk"
 

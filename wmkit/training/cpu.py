@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 __all__ = ["FastCPU"]
 
 _KNOWN = torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
-"""Whether oneDNN is there, on processors that this was measured on."""
+"""Whether oneDNN is there, on processors of the family that this was measured on, x86-64."""
 _ROWS = 32
 """Smallest number of rows for which oneDNN is asked."""
 _MANY_ROWS = 1024

@@ -41,6 +41,7 @@ def take_step(
         terms["grad_norm"] = nn.utils.clip_grad_norm_(parameters, stage.clip)
     for optimizer in optimizers:
         optimizer.step()
+    torch.autograd.graph.increment_version(parameters)  # fused optimisers leave it; what is kept of weights goes by it
     stage.after_step(step)
     return terms
 

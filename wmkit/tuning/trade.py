@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..timing import MANY, p99
 from .cost_model import CostModel
 
 __all__ = ["Measured", "Setting", "Trade", "Way"]
-
-_P99 = 0.99
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Measured:
         return p99(self.seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, every decision's seconds included."""
+        """Return plain JSON values, every decision's seconds included; p99 is called "slowest" below 100 of them."""
         way = self.setting.way
         return {
             "samples": self.setting.samples,
@@ -95,7 +94,7 @@ class Measured:
             "threads": way.threads,
             "made": self.made,
             "p50": self.p50,
-            "p99": self.p99,
+            **({"p99": self.p99} if len(self.seconds) >= MANY else {"slowest": self.p99}),
             "regret": self.regret,
             "regret_error": self.error,
             "seconds": list(self.seconds),
@@ -132,8 +131,3 @@ class Trade:
             "cost_models": {str(way): vars(model) for way, model in self.models.items()},
             "refused": {str(way): reason for way, reason in self.refused.items()},
         }
-
-
-def p99(seconds: tuple[float, ...]) -> float:
-    """Return the 99th percentile, rounded up to a decision that was seen."""
-    return float(np.quantile(seconds, _P99, method="higher"))

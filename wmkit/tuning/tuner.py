@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import UserError
+from ..timing import p99
 from .cost_model import CostModel, Probe, fit
 from .options import Grid, Options, Workbench
 from .quality import Quality, standard_error
-from .trade import Measured, Setting, Trade, Way, p99
+from .trade import Measured, Setting, Trade, Way
 
 __all__ = ["tune"]
 

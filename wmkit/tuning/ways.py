@@ -1,12 +1,12 @@
 """The ways in which a model can compute its rollouts on a machine."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from ..threads import usable_cpus
 from .trade import Way
 
 __all__ = ["applied", "has_bfloat16", "ways"]
@@ -69,5 +69,5 @@ def applied(model: Any, way: Way) -> Iterator[None]:
 
 def _thread_counts() -> list[int]:
     """Return all, half and one of the cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cpus()
     return sorted({cores, max(1, cores // 2), 1}, reverse=True)

@@ -91,7 +91,7 @@ def test_other_precisions_of_the_model(build):
 
 
 def test_changed_weights_are_seen(model):
-    """Nothing of the weights is kept between rollouts."""
+    """What is kept of the weights between rollouts is made anew once one of them changes."""
     context, actions = _case(1)
     before = model.rollout(context, actions).latents
     with torch.no_grad():

@@ -1,5 +1,7 @@
 """One step of training: clipped, logged without a wait, and faster on the CPU."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -80,3 +82,13 @@ def test_a_function_that_compiles_is_compiled_once(monkeypatch):
     double = compiled(lambda x: 2 * x)
     assert [double(1), double(2)] == [2, 4]
     assert made == [1]
+
+
+def test_what_is_kept_of_weights_hears_of_a_fused_step():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    before = parameter._version
+    stage = SimpleNamespace(
+        clip=None, fast_cpu=False, after_step=lambda step: None, loss=lambda step, generator: (parameter.sum(), {})
+    )
+    take_step(stage, [torch.optim.AdamW([parameter], fused=True)], 0, torch.Generator())
+    assert parameter._version > before
