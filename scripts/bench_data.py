@@ -9,7 +9,8 @@ For example:
 A clip is some frames of an episode, one every model step, with the actions between them; images stay 8-bit. Without
 --data, episodes are recorded for the occasion. The peer gets the same frames in files of its own format, which its
 dataset reads through torch's DataLoader; --peer-formats names them: hdf5 from the file, memory with its columns cached,
-lance (JPEG, and so other pixels).
+lance (JPEG, and so other pixels). What all are compared with is the peer's fastest way; memory is also compared with
+memory.
 """
 
 import contextlib
@@ -25,12 +26,22 @@ import numpy as np
 from wmkit.errors import UserError
 from wmkit.provenance import provenance
 
-from .bench_report import beside, check_device, check_positive, finish, progress, ratios_to, seconds_of, use_threads
+from .bench_report import (
+    beside,
+    check_machine,
+    check_positive,
+    check_unused,
+    finish,
+    progress,
+    ratios_to,
+    seconds_of,
+    use_threads,
+)
 
 if TYPE_CHECKING:
     from wmkit.data.episodes import EpisodeStore
     from wmkit.data.windows import Windows
-    from wmkit.timing import Peer
+    from wmkit.timing import Peer, Timed
 
 __all__ = ["DataBench", "run"]
 
@@ -62,7 +73,7 @@ class DataBench:
     peer_python: Path | None = None
     """Its Python; by default WMKIT_PEER_PYTHON names it."""
     peer_formats: tuple[Literal["hdf5", "memory", "lance"], ...] = ("hdf5", "memory")
-    """How the peer keeps the frames; the first one is what the others are compared with."""
+    """How the peer keeps the frames."""
     peer_workers: tuple[int, ...] = (0, 2)
     """Processes of the peer's DataLoader, each number a contestant; 0 loads in the peer's own."""
     threads: int | None = None
@@ -81,15 +92,24 @@ def run(config: DataBench) -> None:
     Raises:
         UserError: options out of range, data without images, no peer, or one that fails.
     """
-    check_positive(config, "episodes", "image_size", "batch", "frames", "seconds", "rounds", "threads")
+    _check(config)
+    with use_threads(config.threads) as threads, _store(config) as store, contextlib.ExitStack() as stack:
+        result = _measure(config, store, threads, stack)
+    finish(result, config.out, config.json, _table(result))
+
+
+def _check(config: DataBench) -> None:
+    """Raise UserError for an option out of its range, or one that would do nothing."""
+    check_positive(config, "episodes", "image_size", "batch", "frames", "seconds", "rounds")
     if any(workers < 0 for workers in config.peer_workers):
         raise UserError(f"--peer-workers must be 0 or more, not {min(config.peer_workers)}")
     if not (config.caches and config.peer_formats and config.peer_workers):
         raise UserError("--caches, --peer-formats and --peer-workers need at least one each")
-    check_device(config.device)
-    with use_threads(config.threads) as threads, _store(config) as store, contextlib.ExitStack() as stack:
-        result = _measure(config, store, threads, stack)
-    finish(result, config.out, config.json, _table(result))
+    if config.peer is None:
+        check_unused(config, ("peer_python", "peer_formats", "peer_workers"), "only with --peer")
+    if config.data is not None:
+        check_unused(config, ("env", "image_size"), "not with --data, which are recorded already")
+    check_machine(config)
 
 
 @contextlib.contextmanager
@@ -135,7 +155,7 @@ def _measure(config: DataBench, store: "EpisodeStore", threads: int, stack: cont
     contestants = {name: per_unit(each, config.seconds) for name, each in runs.items()}
     work = dict.fromkeys(contestants, float(config.batch))
     timed = take_turns(contestants, config.rounds, work=work, after=progress("a batch"))
-    baseline = next(iter(timed))
+    baseline = _fastest(timed, f"{config.peer} ") or next(iter(timed))
     left_out = ("data", "peer_python", "out", "json", "threads", "env", "image_size")
     pixels = store.metadata.column("pixels").shape
     return {
@@ -148,7 +168,22 @@ def _measure(config: DataBench, store: "EpisodeStore", threads: int, stack: cont
         "seconds": seconds_of({"batch": timed}),
         "compared_with": baseline,
         "ratios": ratios_to(baseline, timed),
+        "memory": _of_memory(config, timed),
     }
+
+
+def _fastest(timed: "Mapping[str, Timed]", beginning: str) -> str | None:
+    """Return whose clips come fastest of those whose names begin so, None without such."""
+    found = [name for name in timed if name.startswith(beginning)]
+    return max(found, key=lambda name: timed[name].rate, default=None)
+
+
+def _of_memory(config: DataBench, timed: "Mapping[str, Timed]") -> dict[str, Any] | None:
+    """Return how wmkit compares with the peer's fastest way where both keep the frames in memory; None without both."""
+    theirs, ours = _fastest(timed, f"{config.peer} memory, "), "wmkit memory"
+    if theirs is None or ours not in timed:
+        return None
+    return {"compared_with": theirs, "ratio": ratios_to(theirs, {name: timed[name] for name in (theirs, ours)})[ours]}
 
 
 def _ours(windows: "Windows", config: DataBench) -> Callable[[int], float]:
@@ -210,4 +245,6 @@ def _table(result: Mapping[str, Any]) -> str:
     for name, rate in result["rates"].items():
         ratio = beside(result["ratios"].get(name))
         lines.append(f"{name:<40}{rate:>16,.0f}{result['opening_seconds'][name]:>12.2f} s{ratio}")
+    if result["memory"] is not None:
+        lines += ["", f"memory against memory, {result['memory']['compared_with']}:{beside(result['memory']['ratio'])}"]
     return "\n".join(lines)

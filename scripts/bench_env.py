@@ -22,7 +22,7 @@ import numpy as np
 from wmkit.errors import UserError
 from wmkit.provenance import provenance
 
-from .bench_report import beside, check_positive, finish, ratios_to, seconds_of
+from .bench_report import beside, check_machine, check_positive, check_unused, finish, ratios_to, seconds_of
 
 if TYPE_CHECKING:
     from wmkit.timing import Peer, Timed
@@ -61,7 +61,10 @@ def run(config: EnvBench) -> None:
         UserError: options out of range, an unknown case, no peer, or one that fails.
     """
     check_positive(config, "seconds", "rounds")
+    if config.peer is None:
+        check_unused(config, ("peer_python",), "only with --peer")
     cases = _chosen(config.cases)
+    check_machine(config)
     timed: dict[str, Mapping[str, Timed]] = {}
     with contextlib.ExitStack() as stack:
         peer, facts = _open(config, stack)

@@ -11,11 +11,10 @@ patches of 8, width 96), with random weights; the loss that of its training scri
 1024 projections and 17 knots, weight 0.09; gradients clipped to norm 1, AdamW. With a peer, both train from the same
 weights on the same batch, and first their losses and gradients are compared under the same projections. They take
 turns. The peer's images are normalised before its clock starts, as its loader does; wmkit's come as uint8. Beside
-"tiny" stands wmkit's own preset lewm-tiny, which learns from frames of the same size with another encoder.
+"tiny" stands wmkit's own preset lewm-tiny, another network for frames of the same size: its frames a second alone.
 """
 
 import contextlib
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wmkit.errors import UserError
 from wmkit.provenance import provenance
+
+from .bench_report import beside, check_machine, check_unused, finish, torches, use_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ __all__ = ["TrainBench", "run"]
 _SEED = 7
 _CHECKED = 1e-4
 """Largest relative difference of the two losses in float32."""
+_OTHER = "wmkit lewm-tiny, another network"
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,12 @@ def run(config: TrainBench) -> None:
     """
     _check(config)
     result = _measure(config)
-    if config.out is not None:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        config.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result) if config.json else _table(result))
+    finish(result, config.out, config.json, _table(result))
 
 
 def _check(config: TrainBench) -> None:
     """Raise UserError for an option out of its range."""
-    for name, least in (("batch", 2), ("frames", 2), ("rounds", 1), ("threads", 1)):
+    for name, least in (("batch", 2), ("frames", 2), ("rounds", 1)):
         value = getattr(config, name)
         if value is not None and value < least:
             raise UserError(f"--{name} must be at least {least}, not {value}")
@@ -93,11 +92,9 @@ def _check(config: TrainBench) -> None:
     for name in ("dtypes", "ways"):
         if getattr(config, name) == ():
             raise UserError(f"--{name} needs at least one")
-    if config.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UserError("--device cuda: torch sees no CUDA device here")
+    if config.peer is None:
+        check_unused(config, ("peer_python",), "only with --peer")
+    check_machine(config)
 
 
 def _measure(config: TrainBench) -> dict[str, Any]:
@@ -114,8 +111,7 @@ def _measure(config: TrainBench) -> dict[str, Any]:
                 contestants[f"wmkit {dtype} {way}"] = ours.trainer(dtype, way)
         work = dict.fromkeys(contestants, float(config.batch * config.frames))
         if config.preset == "tiny":
-            name = "wmkit lewm-tiny preset"
-            contestants[name], work[name] = ours.own_preset()
+            contestants[_OTHER], work[_OTHER] = ours.own_preset()
         timed = take_turns(contestants, config.rounds, warmup=2, work=work, after=_progress(work))
     return {
         "provenance": provenance(),
@@ -131,26 +127,17 @@ def _measure(config: TrainBench) -> dict[str, Any]:
 @contextlib.contextmanager
 def _sides(config: TrainBench) -> "Iterator[tuple[OurSide, Peer | None, dict[str, Any]]]":
     """Make both sides, and say what they are; the peer ends with the block."""
-    import torch
-
     from .peers import open_peer
     from .train_sides import OurSide, share
 
-    before = torch.get_num_threads()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    threads = torch.get_num_threads()
-    try:
-        with contextlib.ExitStack() as stack:
-            peer, said, model = None, None, None
-            ours = OurSide(config.preset, config.batch, config.frames, config.device)
-            if config.peer is not None:
-                peer = stack.enter_context(open_peer(config.peer, "train", config.peer_python))
-                model, said = share(peer, ours, threads)
-            ours.adopt(model)
-            yield ours, peer, {"threads": threads, "peer": said}
-    finally:
-        torch.set_num_threads(before)
+    with use_threads(config.threads) as threads, contextlib.ExitStack() as stack:
+        peer, said, model = None, None, None
+        ours = OurSide(config.preset, config.batch, config.frames, config.device)
+        if config.peer is not None:
+            peer = stack.enter_context(open_peer(config.peer, "train", config.peer_python))
+            model, said = share(peer, ours, threads)
+        ours.adopt(model)
+        yield ours, peer, {"threads": threads, "peer": said}
 
 
 def _agree(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:
@@ -181,11 +168,11 @@ def _progress(work: dict[str, float]) -> "Callable[[str, float], None]":
 
 
 def _ratios(timed: "dict[str, Timed]", peer: str | None) -> dict[str, Any]:
-    """Return peer's contestant -> wmkit's -> how many times as long the peer takes for a frame."""
+    """Return peer's contestant -> wmkit's of the same network -> how many times as long the peer takes for a frame."""
     from wmkit.timing import ratio
 
     theirs = [name for name in timed if peer is not None and name.startswith(f"{peer} ")]
-    ours = [name for name in timed if name not in theirs]
+    ours = [name for name in timed if name not in (*theirs, _OTHER)]
     return {other: {name: ratio(timed[other], timed[name]).to_json() for name in ours} for other in theirs}
 
 
@@ -195,7 +182,7 @@ def _table(result: dict[str, Any]) -> str:
     lines = [
         f"LeWM {settings['preset']}, {result['parameters'] / 1e6:.3g} M parameters, {settings['batch']} clips of "
         f"{settings['frames']} frames, on {settings['device']}",
-        f"{settings['threads']} threads, {settings['rounds']} turns",
+        f"{settings['threads']} threads, {settings['rounds']} turns; {torches(result, settings['peer'])}",
     ]
     if result["agreement"] is not None:
         differences = result["agreement"]["relative_difference"].items()
@@ -204,11 +191,8 @@ def _table(result: dict[str, Any]) -> str:
     lines += ["", f"{'one step':<32}{'median':>12}{'fastest':>12}{'slowest':>12}{'frames/s':>12}"]
     for name, timed in result["seconds"].items():
         times = (timed["median"], min(timed["all"]), max(timed["all"]))
-        lines.append(f"{name:<32}{''.join(f'{value * 1e3:>9.1f} ms' for value in times)}{timed['rate']:>12.0f}")
+        shown = "" if name == _OTHER else "".join(f"{value * 1e3:>9.1f} ms" for value in times)
+        lines.append(f"{name:<32}{shown:>36}{timed['rate']:>12.0f}")
     for other, found in ratios.items():
-        lines += ["", f"{f'against {other}':<32}{'frames/s':>12}"]
-        lines += [
-            f"{name:<32}{each['median']:>11.3g}x  ({each['low']:.3g} to {each['high']:.3g})"
-            for name, each in found.items()
-        ]
+        lines += ["", f"frames/s against {other}", *(f"{name:<32}{beside(each)}" for name, each in found.items())]
     return "\n".join(lines)

@@ -15,25 +15,31 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wmkit import registry
 from wmkit.errors import UserError
 from wmkit.provenance import provenance
+from wmkit.threads import usable_cpus
 
 from .assembly import controller_maker
+from .bench_report import check_positive, finish
 from .tune_subject import Subject, chosen, flags, read_subject
 from .tune_text import text_of
 
 if TYPE_CHECKING:
     from wmkit.tuning import Grid, Problems, Setting, Trade, Way
 
-__all__ = ["Request", "TuneOptions", "tune"]
+    from .bench_plan import PlanBench
+
+__all__ = ["TuneOptions", "tune"]
 
 _BUSY = 0.5
 """Programs that want to run for each core, from which on a machine counts as busy."""
+_MOST_ITERATIONS = 30
+"""Iterations to consider at most, unless told otherwise or the model's own are more."""
 _SIZES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
@@ -61,126 +67,69 @@ class TuneOptions:
     agreement: float = 0.95
     """Least share of the 30 best candidates that bfloat16 has in common with float32, for it to be offered."""
     long: float = 10.0
-    """Seconds of the search that quality is measured against, over the deadline."""
-    most_iterations: int = 30
-    """Iterations to consider, at most."""
+    """Times the deadline that the search may take which quality is measured against."""
     seed: int = 0
     """Of the problems' draw and of the planner."""
     save: bool = False
     """Make what was found the model's own setting, in its folder."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be tuned: the options of `wmkit bench plan` that count here.
-
-    Attributes:
-        model: a folder, pretrained:NAME, or owner/name on the hub; None for the paper's LeWM with random weights.
-        deadline_ms: of a decision, milliseconds.
-        samples: candidates, where they are not to be chosen.
-        iterations: at most so many.
-        elites: candidates that the next iteration is drawn around, for `samples` or the model's own number of
-            candidates; of others they are the same share. None takes the model's own setting.
-        horizon: model steps; None takes the model's own setting.
-        batch: robots that are planned for at once.
-        threads: of the CPU, where they are not to be chosen.
-        dtypes: to consider.
-        paths: to consider, "auto" for all.
-        device: "cpu" or "cuda".
-        out: JSON file to write.
-        json: print JSON instead of a table.
-        tuning: the options of the tuner alone.
-    """
-
-    model: str | None
-    deadline_ms: float
-    samples: int | None = None
-    iterations: int | None = None
-    elites: int | None = None
-    horizon: int | None = None
-    batch: int = 1
-    threads: int | None = None
-    dtypes: tuple[str, ...] = ("float32", "bfloat16")
-    paths: tuple[str, ...] = ("auto",)
-    device: str = "cpu"
-    out: Path | None = None
-    json: bool = False
-    tuning: TuneOptions = field(default_factory=TuneOptions)
-
-
-def tune(config: Any) -> "Trade":
+def tune(config: "PlanBench") -> "Trade":
     """Tune, print the trade, and write what was asked for.
 
     Args:
-        config: a `Request`, or anything with some of its attributes.
+        config: with a deadline; checked but for what is the tuner's alone.
 
     Raises:
         UserError: nothing makes the deadline (the text says the best this machine can do), options out of range, or a
             model, an environment and data that do not fit together.
+        ValueError: there is no deadline.
     """
-    known = {item.name for item in fields(Request)}
-    request = Request(**{name: getattr(config, name) for name in known if hasattr(config, name)})
-    _check(request)
-    subject = read_subject(request)
-    if request.tuning.save:
-        _check_folder(request, subject)
+    if config.deadline_ms is None:
+        raise ValueError("there is nothing to tune to: give deadline_ms")
+    _check(config.tuning)
+    subject = read_subject(config)
+    if config.tuning.save:
+        _check_folder(config, subject)
     problems, busy = subject.problems(), _busy()
     try:
-        trade = _search(request, subject, problems)
+        trade = _search(config, subject, problems, config.deadline_ms / 1e3)
     except UserError as error:
         raise (UserError(f"{error}; {busy}") if busy else error) from None
-    result = _result(request, subject, problems, trade) | {"busy": busy}
-    if request.out is not None:
-        request.out.parent.mkdir(parents=True, exist_ok=True)
-        request.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result) if request.json else text_of(request, subject, problems, trade, busy))
-    if request.tuning.save and subject.folder is not None:
+    result = _result(config, subject, problems, trade) | {"busy": busy}
+    finish(result, config.out, config.json, text_of(config, subject, problems, trade, busy))
+    if config.tuning.save and subject.folder is not None:
         _save(subject.folder, chosen(subject.planning, trade.chosen.setting))
     return trade
 
 
-def _check(request: Request) -> None:
+def _check(options: TuneOptions) -> None:
     """Raise UserError for an option out of its range."""
-    options = request.tuning
-    given = {
-        name: getattr(request, name) for name in ("deadline_ms", "samples", "iterations", "elites", "horizon", "batch")
-    }
-    given |= {name: getattr(options, name) for name in ("decisions", "verify", "long", "most_iterations")}
-    given |= {"threads": request.threads, "problems": options.problems - 1}
-    for name, value in given.items():
-        if value is not None and not 0 < value < float("inf"):
-            least = "2 or more" if name == "problems" else "positive"
-            shown = value + 1 if name == "problems" else value
-            raise UserError(f"--{name.replace('_', '-')} must be {least}, not {shown}")
+    check_positive(options, "decisions", "verify", "long")
+    if options.problems < 2:
+        raise UserError(f"--problems must be 2 or more, not {options.problems}")
     if not 0 <= options.agreement <= 1:
         raise UserError(f"--agreement must be a share from 0 to 1, not {options.agreement}")
-    if request.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UserError("--device cuda: torch sees no CUDA device here")
 
 
-def _search(request: Request, subject: Subject, problems: "Problems") -> "Trade":
-    """Find the best plans within the deadline."""
+def _search(config: "PlanBench", subject: Subject, problems: "Problems", deadline: float) -> "Trade":
+    """Find the best plans within the deadline, in seconds."""
     from wmkit.tuning import Options, PlanningBench
     from wmkit.tuning import tune as search
 
-    options = request.tuning
+    options = config.tuning
     make = _maker(subject, options.seed)
-    bench = PlanningBench(subject.model, make, problems, options.seed, request.batch)
+    bench = PlanningBench(subject.model, make, problems, options.seed, config.batch)
     found = Options(options.decisions, options.verify, options.agreement, options.long)
-    with _progress(request.json) as report:
-        return search(
-            bench, _ways(request, subject.model), request.deadline_ms / 1e3, _grid(request, subject), found, report
-        )
+    with _progress(config.json) as report:
+        return search(bench, _ways(config, subject.model), deadline, _grid(config, subject), found, report)
 
 
 def _busy() -> str | None:
     """Return a remark where other programs keep the machine busy."""
     if not hasattr(os, "getloadavg"):
         return None
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    load, cores = os.getloadavg()[0], usable_cpus()
     return None if load < _BUSY * cores else f"other programs were busy here (load {load:.1f} on {cores} cores)"
 
 
@@ -194,7 +143,7 @@ def _maker(subject: Subject, seed: int) -> "Callable[[Setting], Any]":
     return make
 
 
-def _grid(request: Request, subject: Subject) -> "Grid":
+def _grid(config: "PlanBench", subject: Subject) -> "Grid":
     """Return the sizes to consider: the usual ones and the model's own, or what was given.
 
     Planners that make one iteration unless told otherwise only draw more candidates in further ones.
@@ -202,16 +151,15 @@ def _grid(request: Request, subject: Subject) -> "Grid":
     from wmkit.tuning import Grid
 
     planning = subject.planning
-    refines = registry.load("planners", planning["planner"])(subject.model).iterations > 1
     own: int | None = planning["samples"]
     usual: set[int] = {*_SIZES, *([own] if own else [])}
-    samples = (request.samples,) if request.samples else tuple(sorted(usual))
+    samples = (config.samples,) if config.samples else tuple(sorted(usual))
     refines = registry.load("planners", planning["planner"])(subject.model).iterations > 1
-    most = request.iterations or max(request.tuning.most_iterations, planning["iterations"] or 1)
+    most = config.iterations or max(_MOST_ITERATIONS, planning["iterations"] or 1)
     return Grid(samples, most if refines else 1)
 
 
-def _ways(request: Request, model: Any) -> "list[Way]":
+def _ways(config: "PlanBench", model: Any) -> "list[Way]":
     """Return the ways of computing to consider.
 
     Raises:
@@ -219,9 +167,9 @@ def _ways(request: Request, model: Any) -> "list[Way]":
     """
     from wmkit.tuning import ways
 
-    found = ways(model, request.device, None if request.threads is None else (request.threads,))
-    paths = {path.removesuffix("-eager") for path in request.paths}
-    wanted = [way for way in found if way.dtype in request.dtypes and ({"auto", way.path} & paths or way.path is None)]
+    found = ways(model, config.device, None if config.threads is None else (config.threads,))
+    paths = {path.removesuffix("-eager") for path in config.paths}
+    wanted = [way for way in found if way.dtype in config.dtypes and ({"auto", way.path} & paths or way.path is None)]
     if not wanted:
         offered = ", ".join(dict.fromkeys(str(way) for way in found))
         raise UserError(f"--dtypes and --paths leave nothing that this model has here; it has {offered}")
@@ -240,10 +188,12 @@ def _progress(quiet: bool) -> "Any":
         yield status.update
 
 
-def _result(request: Request, subject: Subject, problems: "Problems", trade: "Trade") -> dict[str, Any]:
+def _result(config: "PlanBench", subject: Subject, problems: "Problems", trade: "Trade") -> dict[str, Any]:
     """Return all as plain JSON values, without where files lie."""
-    options = asdict(request)
+    options = asdict(config)
     settings: dict[str, Any] = options | options.pop("tuning") | {"model": subject.name}
+    left_out = ("peer", "peer_python", "peer_dtypes", "parts", "rounds", "out", "json")
+    settings = {name: value for name, value in settings.items() if name not in left_out}
     settings = {name: value.name if isinstance(value, Path) else value for name, value in settings.items()}
     setting = trade.chosen.setting
     return {
@@ -256,9 +206,9 @@ def _result(request: Request, subject: Subject, problems: "Problems", trade: "Tr
     }
 
 
-def _check_folder(request: Request, subject: Subject) -> None:
+def _check_folder(config: "PlanBench", subject: Subject) -> None:
     """Raise UserError where a model has no folder of its own to save settings in."""
-    if subject.folder is None or request.model is None or not Path(request.model).is_dir():
+    if subject.folder is None or config.model is None or not Path(config.model).is_dir():
         raise UserError(f"--save: {subject.name} is no folder of yours; save the model in one first")
 
 

@@ -16,6 +16,8 @@ from wmkit.errors import UserError
 from wmkit.timing import Peer
 
 from ..models import LeWM, LeWMConfig
+from ..models.lewm.official_config import is_lewm
+from ..models.lewm.official_files import locate, read_document
 from ..models.lewm.presets import LEWM
 from .assembly import load_model
 
@@ -92,41 +94,54 @@ def paper_model() -> LeWM:
     return model.eval()
 
 
-def read_model(name: str) -> Any:
-    """Return the model of a folder, pretrained:NAME, or a LeWM's original checkpoint folder.
+def read_model(name: str, action_repeat: int | None = None) -> Any:
+    """Return the model of a folder, pretrained:NAME, or a checkpoint of LeWM's authors, its folder or file.
 
     Checkpoints hold no statistics of the actions; they are taken to be normalised.
 
+    Args:
+        name: of the model.
+        action_repeat: environment steps per model step of a checkpoint; None takes the usual 5.
+
     Raises:
-        UserError: there is no such model.
+        UserError: there is no such model, or an action_repeat for one that says its own.
     """
     if not is_checkpoint(Path(name)):
+        if action_repeat is not None:
+            raise UserError(f"--action-repeat: {name} is no checkpoint of LeWM's authors and has its own; leave it out")
         return load_model(name)[0]
-    model = LeWM.from_lewm(name)
+    use: dict[str, Any] = {} if action_repeat is None else {"action_repeat": action_repeat}
+    model = LeWM.from_lewm(name, **use)
     size = model.spec.action_size
     model.set_action_statistics([0.0] * size, [1.0] * size)
     return model
 
 
-def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds weights as LeWM's authors and stable-worldmodel save them."""
-    return folder.is_dir() and not (folder / "model.safetensors").exists() and any(folder.glob("*.pt"))
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a folder, or that of a file, is a checkpoint as LeWM's authors and stable-worldmodel save them."""
+    try:
+        return is_lewm(read_document(path.parent if path.is_file() else path))
+    except UserError:
+        return False
 
 
 def check_shared(peer: str, run: str | None) -> None:
     """Raise UserError for a model that a peer cannot read; None is the random one."""
-    if run is not None and not is_checkpoint(Path(run)):
-        raise UserError(f"{peer} cannot read {run}: give a checkpoint folder of LeWM's authors, or no RUN")
+    if run is not None and not (is_checkpoint(Path(run)) and locate(run).suffix == ".pt"):
+        raise UserError(f"{peer} cannot read {run}: give a checkpoint of LeWM's authors with a .pt file, or no RUN")
 
 
-def share_model(peer: Peer, run: str | None, device: str, threads: int) -> tuple[Any, dict[str, Any]]:
+def share_model(
+    peer: Peer, run: str | None, device: str, threads: int, action_repeat: int | None = None
+) -> tuple[Any, dict[str, Any]]:
     """Let a peer make or read a model, and return the same model as ours, and what the peer says of itself.
 
     Args:
         peer: makes the model.
-        run: a checkpoint folder that both can read; None has the peer draw random weights at paper size.
+        run: a checkpoint that both can read, its folder or file; None has the peer draw random weights at paper size.
         device: of the peer's model.
         threads: of the peer.
+        action_repeat: as of `read_model`.
 
     Raises:
         UserError: the peer fails, or a model is not what either can read.
@@ -134,7 +149,7 @@ def share_model(peer: Peer, run: str | None, device: str, threads: int) -> tuple
     checkpoint = None if run is None else str(Path(run).resolve())
     facts = peer.ask("build", device=device, threads=threads, checkpoint=checkpoint)
     if run is not None:
-        return read_model(run), facts
+        return read_model(run, action_repeat), facts
     with tempfile.TemporaryDirectory() as folder:
         peer.ask("export", folder=folder)
         return read_model(folder), facts

@@ -59,14 +59,20 @@ class OurSide:
         scene: what is planned.
         planning: settings of the planner, as `resolve_planning` returns them.
         device: "cpu" or "cuda".
+
+    Attributes:
+        rollouts: way -> how the model rolled out when it was checked, where it tells ("reference", "fast", "fused").
+        iterations: way -> refinements of its last decision or plan.
     """
 
     def __init__(self, model: Any, scene: Scene, planning: Mapping[str, Any], device: str) -> None:
         self.model, self.scene, self.planning, self.device = model, scene, planning, device
         self.batch = scene.candidates.shape[1]
+        self.rollouts: dict[str, str] = {}
+        self.iterations: dict[str, int] = {}
 
     def check(self, way: Way) -> None:
-        """Raise UserError where the model cannot roll out in this way."""
+        """Note how the model rolls out; raise UserError where it cannot in this way."""
         if way.path != "auto" and not hasattr(self.model, "rollout_path"):
             raise UserError(f"{type(self.model).__name__} has one path alone: leave --paths at auto")
         if way.dtype != "float32" and not hasattr(self.model, "rollout_dtype"):
@@ -75,6 +81,9 @@ class OurSide:
             self.costs(way)
         except ValueError as error:
             raise UserError(f"{way}: {error}") from error
+        kind = getattr(self.model, "rollout_kind", None)
+        if kind is not None:
+            self.rollouts[str(way)] = kind
 
     def decision(self, way: Way) -> Callable[[], float]:
         """Return a contestant: both observations encoded and a plan made; its seconds."""
@@ -84,7 +93,7 @@ class OurSide:
             self._use(way)
             both = {key: torch.cat([value, self.scene.goal[key]]) for key, value in self.scene.start.items()}
             latents = self.model.encode(both)
-            self._plan(planner, latents[: self.batch], latents[self.batch :])
+            self.iterations[str(way)] = self._plan(planner, latents[: self.batch], latents[self.batch :])
 
         return stopwatch(decide, self.device)
 
@@ -94,7 +103,7 @@ class OurSide:
 
         def make() -> None:
             self._use(way)
-            self._plan(planner, *latents)
+            self.iterations[str(way)] = self._plan(planner, *latents)
 
         return stopwatch(make, self.device)
 
@@ -150,11 +159,13 @@ class OurSide:
         costs = [GoalObjective(goal, reduce="last").cost(rollout(context, each), each) for each, goal in sets]
         return torch.stack(costs).float()
 
-    def _plan(self, planner: "Planner", start: Tensor, goal: Tensor) -> None:
+    def _plan(self, planner: "Planner", start: Tensor, goal: Tensor) -> int:
+        """Make a plan and return its refinements; raises UserError where it stopped before all of them."""
         objective = GoalObjective(goal[:, -1], reduce=self.planning["objective"])
         plan = planner.plan(self._context(start, goal), objective)
-        if plan.stopped not in ("iterations", "certain"):
-            raise UserError(f"the plan stopped for {plan.stopped!r}, so its time cannot be compared")
+        if plan.stopped != "iterations":
+            raise UserError(f"the plan stopped early ({plan.stopped}), so its time cannot be compared")
+        return plan.iterations
 
     def _planner(self, way: Way, iterations: int) -> "Planner":
         planner: Any = controller_maker(self.model, {**self.planning, "iterations": iterations})(self.batch).planner

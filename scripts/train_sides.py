@@ -1,6 +1,7 @@
 """What `wmkit bench train` times of wmkit: LeWM's own training stage on one batch; no command of its own."""
 
 import dataclasses
+import itertools
 import tempfile
 from collections.abc import Callable
 from copy import deepcopy
@@ -170,7 +171,7 @@ class OurSide:
 
     def _steps(self, stage: RepresentationStage) -> Callable[[], float]:
         """Return what takes a stage's next step, as the training loop does."""
-        optimizers, steps = stage.optimizers(), iter(range(stage.steps))
+        optimizers, steps = stage.optimizers(), itertools.count()
 
         def one() -> None:
             step = next(steps)

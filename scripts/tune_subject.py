@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from wmkit.tasks import Task
     from wmkit.tuning import Problems, Setting
 
-    from .bench_tune import Request, TuneOptions
+    from .bench_plan import PlanBench
+    from .bench_tune import TuneOptions
     from .parts import Parts
 
 __all__ = ["Subject", "chosen", "flags", "read_subject"]
@@ -30,7 +31,7 @@ class Subject:
     Attributes:
         name: of the model, without where it lies.
         model: on its device.
-        folder: of the model; None for the paper's LeWM.
+        folder: of the model; None for the paper's LeWM and checkpoints of its authors.
         env: name of the environment; None where none is known.
         planning: resolved settings of the planner, its own defaults included.
         cost: the objective, where it needs no goals.
@@ -51,7 +52,7 @@ class Subject:
         return self.planning["horizon"] or _PLAN_AHEAD
 
 
-def read_subject(request: "Request") -> Subject:
+def read_subject(config: "PlanBench") -> Subject:
     """Load what is to be tuned.
 
     Raises:
@@ -59,28 +60,30 @@ def read_subject(request: "Request") -> Subject:
     """
     from wmkit.data.recording import load_task
 
-    parts = _parts(request)
-    options, model = request.tuning, parts.dynamics
+    from .plan_scene import is_checkpoint
+
+    parts = _parts(config)
+    options, model = config.tuning, parts.dynamics
     trained = parts.metadata.get("task")
     env = options.env or trained
     if trained not in (None, env):
-        raise UserError(f"{request.model} was trained on the task {trained}, not {env}; leave --env out")
+        raise UserError(f"{config.model} was trained on the task {trained}, not {env}; leave --env out")
     task = None if env is None else load_task(env)
-    given = {"horizon": request.horizon}
+    given = {"horizon": config.horizon}
     if hasattr(model, "to"):
-        model.to(request.device)
+        model.to(config.device)
     cost = None
     if task is None or task.has_goals:
         if options.reward is not None:
             raise UserError(f"--reward: for environments without goals; {env or 'give --env, which'} has goals")
         planning = resolve_planning(parts.metadata, given)
     else:
-        planning, cost = _for_reward(request, parts, task)
-    if request.elites is not None:
-        planning |= {"elites": request.elites, "samples": request.samples or planning["samples"]}
+        planning, cost = _for_reward(config, parts, task)
+    if config.elites is not None:
+        planning |= {"elites": config.elites, "samples": config.samples or planning["samples"]}
     planning = with_defaults(planning, controller_maker(model, planning, options.seed, cost)(1).planner)
-    name = Path(request.model).name if request.model else "LeWM at paper size, random weights"
-    folder = parts.folder if request.model else None
+    name = Path(config.model).name if config.model else "LeWM at paper size, random weights"
+    folder = parts.folder if config.model and not is_checkpoint(Path(config.model)) else None
     if folder is not None and not (folder / "config.json").is_file():
         folder = folder / "dynamics"
 
@@ -90,31 +93,33 @@ def read_subject(request: "Request") -> Subject:
     return Subject(name, model, folder, env, planning, cost, problems)
 
 
-def _parts(request: "Request") -> "Parts":
+def _parts(config: "PlanBench") -> "Parts":
     """Load a run, a model, or LeWM's own checkpoint; without a name, make the paper's LeWM."""
     from ..models.lewm.presets import LEWM
     from .parts import Parts, load_run
     from .plan_scene import is_checkpoint, paper_model, read_model
 
-    folder = None if request.model is None else Path(request.model)
+    folder = None if config.model is None else Path(config.model)
     if folder is not None and not is_checkpoint(folder):
-        return load_run(str(request.model))
-    model = paper_model() if folder is None else read_model(str(folder))
+        if config.action_repeat is not None:
+            raise UserError(f"--action-repeat: {folder} is no checkpoint of LeWM's authors; leave it out")
+        return load_run(str(config.model))
+    model = paper_model() if folder is None else read_model(str(folder), config.action_repeat)
     model.metadata = {"planning": dict(LEWM.planning)} | dict(model.metadata)
     return Parts(model, None, None, folder or Path())
 
 
-def _for_reward(request: "Request", parts: "Parts", task: "Task") -> "tuple[dict[str, Any], Objective]":
+def _for_reward(config: "PlanBench", parts: "Parts", task: "Task") -> "tuple[dict[str, Any], Objective]":
     """Return the planner's settings and the objective, as `wmkit eval` has them for a reward."""
     from wmkit.evaluation.rewards import find_reward
 
     from . import eval_returns
     from .eval import Eval
 
-    options = request.tuning
-    config = Eval(str(request.model), task.name, reward=options.reward, horizon=request.horizon)
-    cost, _ = eval_returns.cost_of(config, parts, find_reward(task, options.reward))
-    return eval_returns.planning_of(config, parts), cost
+    options = config.tuning
+    evaluated = Eval(str(config.model), task.name, reward=options.reward, horizon=config.horizon)
+    cost, _ = eval_returns.cost_of(evaluated, parts, find_reward(task, options.reward))
+    return eval_returns.planning_of(evaluated, parts), cost
 
 
 def _problems(

@@ -8,31 +8,35 @@ from .tune_subject import Subject, flags
 if TYPE_CHECKING:
     from wmkit.tuning import CostModel, Measured, Problems, Setting, Trade
 
-    from .bench_tune import Request
+    from .bench_plan import PlanBench
 
 __all__ = ["text_of"]
 
 
-def _command(request: "Request", subject: Subject, setting: "Setting") -> str:
+def _command(config: "PlanBench", subject: Subject, setting: "Setting") -> str:
     """Return a command line that evaluates with a setting."""
     threads = "" if setting.way.threads is None else f"OMP_NUM_THREADS={setting.way.threads} "
-    given = [] if request.horizon is None else ["--horizon", str(request.horizon)]
+    given = [] if config.horizon is None else ["--horizon", str(config.horizon)]
     env = ["--env", subject.env] if subject.env else []
-    reward = [] if request.tuning.reward is None else ["--reward", request.tuning.reward]
-    words = ["wmkit", "eval", request.model or "RUN", *env, *reward, *given, *flags(subject.planning, setting)]
+    reward = [] if config.tuning.reward is None else ["--reward", config.tuning.reward]
+    model = config.model if config.model and subject.folder is not None else "RUN"
+    words = ["wmkit", "eval", model, *env, *reward, *given, *flags(subject.planning, setting)]
     return threads + shlex.join(words)
 
 
-def text_of(request: "Request", subject: Subject, problems: "Problems", trade: "Trade", busy: str | None) -> str:
+def text_of(config: "PlanBench", subject: Subject, problems: "Problems", trade: "Trade", busy: str | None) -> str:
     """Return the trade as text, the fastest first."""
-    deadline = f"{request.deadline_ms:g} ms"
-    at_once = f", {request.batch} robots at once" if request.batch > 1 else ""
+    from wmkit.timing import MANY
+
+    deadline = f"{1e3 * trade.deadline:g} ms"
+    slow = "p99" if all(len(row.seconds) >= MANY for row in trade.rows if row.made) else "slowest"
+    at_once = f", {config.batch} robots at once" if config.batch > 1 else ""
     lines = [
-        f"{subject.name} on {request.device}, {subject.planning['planner']}, horizon {subject.horizon}{at_once}; "
-        f"deadline {deadline} at p99",
+        f"{subject.name} on {config.device}, {subject.planning['planner']}, horizon {subject.horizon}{at_once}; "
+        f"deadline {deadline} for the {slow} decision",
         f"quality on {problems.label}",
         "",
-        f"{'candidates x iterations':<26}{'computed with':<34}{'p50':>10}{'p99':>10}{'regret':>18}",
+        f"{'candidates x iterations':<26}{'computed with':<34}{'p50':>10}{slow:>10}{'regret':>18}",
     ]
     late = False
     for row in sorted(trade.rows, key=lambda row: row.p99):
@@ -47,7 +51,7 @@ def text_of(request: "Request", subject: Subject, problems: "Problems", trade: "
         f"{long.iterations} candidates, or better) to 100 % (drawn at random)",
         *(f"a slow decision, {way}: {_formula(model)}" for way, model in trade.models.items()),
         *(f"not offered: {way}: {reason}" for way, reason in trade.refused.items()),
-        f"chosen: {_command(request, subject, trade.chosen.setting)}",
+        f"chosen: {_command(config, subject, trade.chosen.setting)}",
     ]
     if busy is not None:
         lines.append(f"{busy}: measure again when they are not")

@@ -13,6 +13,8 @@ from .tiles import Cost, Projector, matrix_type, padded, panel, row_tile, stages
 __all__ = ["FusedGRU", "cost_of"]
 
 _WIDEST = 1024
+_FEWEST = 16
+"""Candidates of a program in float32, whose larger tiles would spill."""
 _STATE_NUMBERS = 4096
 """Of a state that a program computes at a time; four such tiles, of the gates, stay in its registers."""
 
@@ -91,8 +93,8 @@ class FusedGRU:
         if out.numel() == 0:
             return out
         columns, size, chunk = wide(self._width), wide(self._latent_size), self._projector.chunk
-        rows = row_tile(batch * count, size + chunk, device)
-        tile = min(columns, _STATE_NUMBERS // rows // (2 if self.dtype == torch.float32 else 1))
+        rows = _FEWEST if self.dtype == torch.float32 else row_tile(batch * count, size + chunk, device)
+        tile = min(columns, _STATE_NUMBERS // rows)
         programs = -(-batch * count // rows)
         store_size = rows * (self._line_size + size + chunk + 2 * self._depth * columns)
         store = torch.empty(programs, store_size, dtype=self.dtype, device=device)

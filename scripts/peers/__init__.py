@@ -1,6 +1,7 @@
 """Other packages that `wmkit bench` measures beside: where their Python is, and the programs that it runs.
 
-The files `PACKAGE_BENCH.py` here are run by the peer's Python and use nothing of wmkit but `serving.py` beside them.
+The files `PACKAGE_BENCH.py` here are run by the peer's Python and use nothing of wmkit but what is beside them:
+`serving.py`, and `lewm_side.py` where LeWM is measured.
 """
 
 import os

@@ -16,49 +16,52 @@ model does: candidates end as far apart as 0.6 of a latent's size, where plain n
 """
 
 import importlib
-import importlib.metadata
-import json
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-_SIZE, _STRENGTH = 192, 16.0
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-_PACKAGES = ("stable-worldmodel", "stable-pretraining", "transformers", "torch")
+from lewm_side import LeWMSide, normalise
+
+_STRENGTH = 16.0
+_PAPER = {
+    "image_size": 224,
+    "patch_size": 14,
+    "width": 192,
+    "depth": 12,
+    "heads": 3,
+    "predictor_depth": 6,
+    "predictor_heads": 16,
+    "head_size": 64,
+    "mlp_size": 2048,
+    "projector_size": 2048,
+}
+"""The model as published: ViT-tiny/14 at 224, predictor of 6 layers and 16 heads, BatchNorm projectors."""
 
 
-class Side:
+class Side(LeWMSide):
     """One model and one scene."""
 
     def __init__(self) -> None:
-        importlib.import_module("stable_worldmodel")
-        self.torch = importlib.import_module("torch")
-        self.model: Any = None
-        self.device = "cpu"
+        super().__init__()
         self.scenes: dict[str, Any] = {}
         self.settings: dict[str, int] = {}
 
     def build(self, device: str, threads: int | None, checkpoint: str | None) -> dict[str, Any]:
         """Make the model; return versions, parameters and threads."""
-        torch = self.torch
-        if threads is not None:
-            torch.set_num_threads(threads)
-        if device != "cpu" and not torch.cuda.is_available():
-            raise ValueError(f"the peer's torch {torch.__version__} sees no CUDA device")
-        self.device = device
-        model = paper_size(torch) if checkpoint is None else from_folder(checkpoint)
+        self.start(device, threads)
+        model = self._paper_size() if checkpoint is None else from_folder(checkpoint)
         self.model = model.eval().to(device)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-        return {"packages": versions, "parameters": parameters, "threads": torch.get_num_threads()}
+        return self.facts()
 
-    def export(self, folder: str) -> dict[str, Any]:
-        """Write the model at paper size as a checkpoint folder."""
-        weights = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
-        self.torch.save(weights, Path(folder) / "weights.pt")
-        (Path(folder) / "config.json").write_text(json.dumps(paper_config()))
-        return {}
+    def _paper_size(self) -> Any:
+        """Return the model at paper size with random weights."""
+        torch, model = self.torch, self.instantiate(_PAPER)
+        for name, parameter in model.named_parameters():
+            parameter.data.add_(0.03 * torch.randn_like(parameter))
+            if "adaLN_modulation" in name:
+                parameter.data.mul_(_STRENGTH)
+        for name, buffer in model.named_buffers():
+            if "running" in name:
+                buffer.add_(torch.rand_like(buffer))
+        return model
 
     def scene(self, file: str, **settings: int) -> dict[str, Any]:
         """Read what is planned.
@@ -90,7 +93,7 @@ class Side:
         """Take one decision from images."""
         solver = self._solver(self.settings["iterations"])
         with self._products(dtype):
-            return {"seconds": self._timed(lambda: solver.solve(self._raw()))}
+            return self.timed(lambda: solver.solve(self._raw()))
 
     def plan(self, dtype: str) -> dict[str, Any]:
         """Make one plan from latents."""
@@ -109,7 +112,7 @@ class Side:
                 for _ in range(repeats):
                     solver.solve(dict(info))
 
-            return {"seconds": self._timed(run)}
+            return self.timed(run)
 
     def _raw(self) -> dict[str, Any]:
         """Return what the solver takes."""
@@ -153,59 +156,10 @@ class Side:
         solver.configure(action_space=space, n_envs=batch, config=config)
         return solver
 
-    def _timed(self, run: Callable[[], object]) -> float:
-        self._synchronise()
-        start = time.perf_counter()
-        run()
-        self._synchronise()
-        return time.perf_counter() - start
-
-    def _synchronise(self) -> None:
-        if self.device != "cpu":
-            self.torch.cuda.synchronize()
-
 
 def from_folder(folder: str) -> Any:
-    """Read a checkpoint folder of theirs."""
+    """Read a checkpoint of theirs, a folder or a .pt file."""
     return importlib.import_module("stable_worldmodel.wm.utils").load_pretrained(folder)
-
-
-def paper_config() -> dict[str, Any]:
-    """Return the published model's configuration, as Hydra reads it, for blocks of 10 action numbers."""
-    parts, size = "stable_worldmodel.wm.lewm.module", {"input_dim": _SIZE, "output_dim": _SIZE}
-    norm = {"_target_": "hydra.utils.get_class", "path": "torch.nn.BatchNorm1d"}
-    projector = {"_target_": f"{parts}.MLP", "hidden_dim": 2048, "norm_fn": norm, **size}
-    encoder = {"_target_": "stable_pretraining.backbone.utils.vit_hf", "size": "tiny", "patch_size": 14}
-    transformer = {"num_frames": 3, "depth": 6, "heads": 16, "dim_head": 64, "mlp_dim": 2048, "hidden_dim": _SIZE}
-    rates = {"dropout": 0.1, "emb_dropout": 0.0}
-    return {
-        "_target_": "stable_worldmodel.wm.lewm.LeWM",
-        "encoder": encoder | {"image_size": 224, "pretrained": False, "use_mask_token": False},
-        "predictor": {"_target_": f"{parts}.Predictor", **transformer, **rates, **size},
-        "action_encoder": {"_target_": f"{parts}.Embedder", "input_dim": 10, "emb_dim": _SIZE},
-        "projector": projector,
-        "pred_proj": projector,
-    }
-
-
-def paper_size(torch: Any) -> Any:
-    """Return the model as published: ViT-tiny/14 at 224, predictor of 6 layers and 16 heads, BatchNorm projectors."""
-    torch.manual_seed(0)
-    model = importlib.import_module("hydra.utils").instantiate(paper_config())
-    for name, parameter in model.named_parameters():
-        parameter.data.add_(0.03 * torch.randn_like(parameter))
-        if "adaLN_modulation" in name:
-            parameter.data.mul_(_STRENGTH)
-    for name, buffer in model.named_buffers():
-        if "running" in name:
-            buffer.add_(torch.rand_like(buffer))
-    return model
-
-
-def normalise(torch: Any, pixels: Any) -> Any:
-    """Map uint8 images (..., S, S, 3) to what the encoder takes, (..., 3, S, S)."""
-    mean, std = (torch.tensor(values, device=pixels.device) for values in (_MEAN, _STD))
-    return ((pixels.float() - mean) / std).movedim(-1, -3)
 
 
 if __name__ == "__main__":

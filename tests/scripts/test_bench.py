@@ -4,13 +4,16 @@ import dataclasses
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
+import types
 
 import pytest
 
 from wmkit.errors import UserError
 from wmkit.scripts import bench, bench_report, main, peers
+from wmkit.timing import Timed
 
 
 @pytest.mark.parametrize("name", bench.COMMANDS)
@@ -91,6 +94,51 @@ def test_a_result_is_written_and_printed(tmp_path, capsys):
     bench_report.finish({"a": 3}, None, False, "")
     assert json.loads(out.read_text()) == {"a": 1}
     assert capsys.readouterr().out == 'a table\n{"a": 2}\n'
+
+
+def test_a_file_is_tested_before_and_left_as_it_was(tmp_path):
+    there, absent = tmp_path / "there.json", tmp_path / "new" / "absent.json"
+    there.write_text("old")
+    bench_report.check_machine(types.SimpleNamespace(out=there))
+    bench_report.check_machine(types.SimpleNamespace(out=absent))
+    assert there.read_text() == "old"
+    assert absent.parent.is_dir()
+    assert not absent.exists()
+    for path in (tmp_path, there / "below.json"):
+        with pytest.raises(UserError, match="cannot be written"):
+            bench_report.check_machine(types.SimpleNamespace(out=path))
+
+
+@pytest.mark.parametrize("name", ["plan", "train", "env", "data", "tune"])
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(name, tmp_path, capsys):
+    words = ["plan", "--deadline-ms", "9"] if name == "tune" else [name]
+    assert main.main(["bench", *words, "--out", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert shown.err == f"wmkit: error: --out: {tmp_path} cannot be written: Is a directory\n"
+    assert shown.out == ""
+
+
+def test_a_result_is_shown_where_its_file_cannot_be_written(tmp_path, capsys):
+    with pytest.raises(UserError, match="cannot be written"):
+        bench_report.finish({"a": 1}, tmp_path, False, "a table")
+    assert capsys.readouterr().out == "a table\n"
+
+
+@pytest.mark.parametrize("name", ["plan", "train", "data", "tune"])
+@pytest.mark.parametrize("threads", [0, 100_000])
+def test_threads_that_the_machine_has_not_are_refused(name, threads, capsys):
+    words = ["plan", "--deadline-ms", "9"] if name == "tune" else [name]
+    assert main.main(["bench", *words, "--threads", str(threads)]) == 2
+    assert f"--threads must be from 1 to {os.cpu_count()}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("runs", "title", "shown"), [(99, "slowest", "99000.000 ms"), (100, "p99", "99000.000 ms")])
+def test_a_p99_is_told_from_a_hundred_runs_on(runs, title, shown):
+    timed = Timed(tuple(float(number) for number in range(1, runs + 1))).to_json()
+    head, line = bench_report.timing_table("one plan", {"a": timed}, {}, "b")
+    assert head.split()[3] == title
+    assert shown in line
+    assert ("p99" in timed) == (runs == 100)
 
 
 def test_threads_are_as_before_afterwards():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import types
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from wmkit.contracts import Context
 from wmkit.errors import UserError
 from wmkit.models import LeWM, LeWMConfig
 from wmkit.scripts import main, peers
 from wmkit.scripts.bench_plan import PlanBench, planning_of, run
-from wmkit.scripts.plan_scene import make_scene, paper_model
+from wmkit.scripts.bench_tune import TuneOptions
+from wmkit.scripts.plan_scene import make_scene, paper_model, read_model
 from wmkit.scripts.plan_sides import OurSide, Way, agreement
+from wmkit.scripts.tune_subject import read_subject
 
 FAKES = Path(__file__).parent / "fake_peers"
 SMALL = ["--samples", "12", "--iterations", "2", "--horizon", "3", "--elites", "4", "--rounds", "2"]
@@ -70,7 +74,8 @@ def test_beside_a_peer_both_cost_the_same_candidates_alike(fake, tmp_path, capsy
     found = json.loads(out.read_text())
     assert str(tmp_path) not in out.read_text()
     ours = ["wmkit float32 fast", "wmkit float32 reference", "wmkit bfloat16 fast"]
-    assert list(found["seconds"]["decision"]) == ["stable-worldmodel float32", *ours]
+    theirs = ["stable-worldmodel float32", "stable-worldmodel bfloat16"]
+    assert list(found["seconds"]["decision"]) == [*theirs, *ours]
     assert found["compared_with"] == "stable-worldmodel float32"
     assert found["seconds"]["decision"]["stable-worldmodel float32"]["all"] == [200.0, 200.0]
     assert found["seconds"]["iteration"]["stable-worldmodel float32"]["median"] == 100.0
@@ -79,6 +84,10 @@ def test_beside_a_peer_both_cost_the_same_candidates_alike(fake, tmp_path, capsy
             times, ratio = found["seconds"][kind][name]["all"], found["ratios"][kind][name]
             assert ratio["low"] == pytest.approx(slow / max(times))
             assert ratio["high"] == pytest.approx(slow / min(times))
+        same = found["ratios_of_dtype"][kind]
+        assert same == {theirs[1]: {ours[2]: pytest.approx(found["ratios"][kind][ours[2]])}}
+    assert found["iterations"] == dict.fromkeys(ours, 2)
+    assert found["rollouts"] == {ours[0]: "fast", ours[1]: "reference", ours[2]: "fast"}
     assert found["agreement"]["encoder"]["largest_difference"] < 1e-5
     for name in ours[:2]:
         assert found["agreement"][name]["cost_difference"] < 1e-4
@@ -89,6 +98,19 @@ def test_beside_a_peer_both_cost_the_same_candidates_alike(fake, tmp_path, capsy
     shown = capsys.readouterr().out
     assert "against stable-worldmodel float32" in shown
     assert "wide 100.0%, narrow 100.0%, reachable 100.0%" in shown
+    assert " against stable-worldmodel bfloat16" in shown
+    assert "stable-worldmodel unknown on torch unknown, wmkit on torch 2" in shown
+    assert "rollouts: wmkit float32 fast by fast, wmkit float32 reference by reference" in shown
+
+
+def test_a_peer_of_other_costs_is_not_timed(fake, monkeypatch, capsys):
+    monkeypatch.setenv("FAKE_COSTS", "1.001")
+    assert main.main(["bench", "plan", "--peer", "stable-worldmodel", *SMALL]) == 2
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == [
+        "wmkit: error: wmkit's reference: the costs of the same candidates differ by 0.001 of the peer's, more than "
+        "0.0001, so nothing is timed"
+    ]
 
 
 def test_a_peer_that_dies_is_one_line(fake, monkeypatch, capsys):
@@ -120,6 +142,12 @@ def test_alone_it_compares_with_the_reference(folder, capsys):
     [
         (["--samples", "0"], "--samples must be positive, not 0"),
         (["--deadline-ms", "-3"], "--deadline-ms must be positive, not -3.0"),
+        (["--elites", "301"], "--elites must be at most the candidates, 300, not 301"),
+        (["--paths", "reference", "--dtypes", "bfloat16"], "--paths reference is in the weights' precision"),
+        (["--save", "--env", "pusht"], "--env, --save: only with --deadline-ms; leave them out"),
+        (["--peer-dtypes", "float32"], "--peer-dtypes: only with --peer; leave it out"),
+        (["--action-repeat", "2"], "--action-repeat: only with a checkpoint"),
+        (["pretrained:pusht-tiny", "--action-repeat", "2"], "is no checkpoint of LeWM's authors"),
         (["--paths", "quick"], "unknown path 'quick'; known: auto, reference, fast, fused, each also with -eager"),
         (["--peer", "other"], "unknown peer 'other'; known: stable-worldmodel"),
         (["/nowhere/model"], "no model folder /nowhere/model"),
@@ -217,3 +245,62 @@ def test_agreement_tells_wrong_costs_of_either_kind():
     found = agreement(wrong, exact, ("wide", "narrow"), 3)
     assert found == {"cost_difference": pytest.approx(2.0), "elites_wide": 1.0, "elites_narrow": 0.0}
     assert agreement(exact * 1.001, exact, ("wide", "narrow"), 3)["cost_difference"] == pytest.approx(0.001, rel=1e-3)
+
+
+@pytest.fixture(params=["folder", "file", "safetensors"])
+def checkpoint(request, tmp_path) -> Path:
+    """A checkpoint of LeWM's authors in each of its forms."""
+    golden = Path(__file__).parents[1] / "models" / "lewm" / "golden_official" / "transformers5"
+    copied = Path(shutil.copytree(golden, tmp_path / "checkpoint"))
+    if request.param == "safetensors":
+        save_file(torch.load(copied / "weights.pt", weights_only=True), copied / "model.safetensors")
+        (copied / "weights.pt").unlink()
+    return copied / "weights.pt" if request.param == "file" else copied
+
+
+def test_a_checkpoint_is_planned_through_as_it_is(checkpoint, capsys):
+    words = [str(checkpoint), "--action-repeat", "2", *SMALL, "--dtypes", "float32", "--parts", "iteration"]
+    assert main.main(["bench", "plan", *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"]["name"] == checkpoint.name
+    assert found["settings"]["action_repeat"] == 2
+    assert found["rollouts"] == {"wmkit float32 auto": "fast"}
+    assert read_model(str(checkpoint), 2).spec.action_repeat == 2
+
+
+def test_a_checkpoint_can_be_tuned_but_not_saved_in(checkpoint):
+    options = TuneOptions(problems=2, decisions=2)
+    config = PlanBench(str(checkpoint), action_repeat=2, deadline_ms=9.0, tuning=options)
+    subject = read_subject(config)
+    assert subject.folder is None
+    assert subject.model.spec.action_repeat == 2
+    with pytest.raises(UserError, match=r"--save: .* is no folder of yours"):
+        run(dataclasses.replace(config, tuning=dataclasses.replace(options, save=True)))
+
+
+def test_few_candidates_are_not_all_elites(folder, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("wmkit.scripts.plan_sides.agreement", lambda *args: asked.append(args[-1]) or {})
+    for samples, elites in ((12, 12), (12, 2), (1, 1)):
+        words = ["--samples", str(samples), "--elites", str(elites), "--iterations", "1", "--horizon", "2"]
+        config = ["--rounds", "1", "--dtypes", "float32", "--parts", "iteration"]
+        assert main.main(["bench", "plan", str(folder), *words, *config, "--json"]) == 0
+    assert asked == [6, 2, 1]
+
+
+def test_a_plan_that_stops_early_is_not_timed(model):
+    planning = planning_of(PlanBench(samples=12, iterations=3, horizon=2), model) | {"certainty": 1e9}
+    side = OurSide(model, make_scene(model, 1, 12, 2, "cpu"), planning, "cpu")
+    with pytest.raises(UserError, match=r"stopped early \(certain\)"):
+        side.plan(Way("float32", "auto"))()
+
+
+@pytest.mark.skipif("WMKIT_PEER_PYTHON" not in os.environ, reason="needs a peer's Python")
+def test_the_real_peer_has_the_same_costs(capsys):
+    words = ["--peer", "stable-worldmodel", *SMALL, "--rounds", "1", "--parts", "decision", "--json"]
+    assert main.main(["bench", "plan", *words, "--paths", "auto", "reference"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for name in ("wmkit float32 auto", "wmkit float32 reference"):
+        assert found["agreement"][name]["cost_difference"] < 1e-4
+    assert found["peer"]["parameters"] == found["model"]["parameters"] == 18_034_478
+    assert found["peer"]["packages"]["torch"]

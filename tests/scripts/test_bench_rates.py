@@ -1,6 +1,7 @@
 """`wmkit bench env` and `wmkit bench data`: rates, alone and beside a peer."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -65,12 +66,16 @@ def test_data_are_measured_beside_a_peer_with_the_same_frames(fake, data, tmp_pa
     names = [f"stable-worldmodel {form}, {workers} workers" for form in ("hdf5", "memory") for workers in (0, 1)]
     assert list(found["rates"]) == [*names, "wmkit memory", "wmkit disk"]
     assert found["rates"][names[0]] == pytest.approx(8 / 0.2)
-    assert [found["ratios"][name]["median"] for name in names[1:]] == pytest.approx([2.0, 2.0, 4.0])
+    assert found["compared_with"] == found["memory"]["compared_with"] == names[3]
+    assert [found["ratios"][name]["median"] for name in names[:3]] == pytest.approx([0.25, 0.5, 0.5])
+    assert found["memory"]["ratio"] == found["ratios"]["wmkit memory"]
     assert found["rates"]["wmkit memory"] > found["rates"]["wmkit disk"] > 0
     assert found["opening_seconds"][names[0]] == 0.25
     asked = {"batch": 8, "frames": 3, "device": "cpu", "threads": 1}
     assert found["peer"]["packages"] == asked
-    assert "against stable-worldmodel hdf5, 0 workers" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "against stable-worldmodel memory, 1 workers" in shown
+    assert "memory against memory, stable-worldmodel memory, 1 workers:" in shown
 
 
 def test_data_are_recorded_where_none_are_given(capsys):
@@ -90,6 +95,8 @@ def test_data_are_recorded_where_none_are_given(capsys):
         (["env", "--peer", "other"], "unknown peer 'other'; known: stable-worldmodel"),
         (["data", "--data", "/nowhere"], "/nowhere holds no data"),
         (["data", "--peer-workers", "-1"], "--peer-workers must be 0 or more, not -1"),
+        (["data", "--peer-formats", "lance"], "--peer-formats: only with --peer; leave it out"),
+        (["data", "--data", "/nowhere", "--env", "two-room"], "--env: not with --data"),
         (["data", "--caches"], "--caches, --peer-formats and --peer-workers need at least one each"),
     ],
 )
@@ -98,3 +105,15 @@ def test_a_mistake_is_one_line(words, expected, capsys):
     shown = capsys.readouterr().err
     assert expected in shown
     assert shown.count("\n") == 1
+
+
+@pytest.mark.skipif("WMKIT_PEER_PYTHON" not in os.environ, reason="needs a peer's Python")
+def test_the_real_peer_steps_and_reads(data, capsys):
+    peer = ["--peer", "stable-worldmodel", "--seconds", "0.05", "--rounds", "1", "--json"]
+    assert main.main(["bench", "env", "--cases", "pusht/state", *peer]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds_a_frame"]["pusht/state"]["stable-worldmodel"]["rate"] > 0
+    words = ["--data", str(data), "--batch", "4", "--peer-formats", "hdf5", "--peer-workers", "0", "--threads", "1"]
+    assert main.main(["bench", "data", *words, *peer]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rates"]["stable-worldmodel hdf5, 0 workers"] > 0
+    assert found["peer"]["packages"]["stable-worldmodel"]

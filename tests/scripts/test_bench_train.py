@@ -103,6 +103,7 @@ def test_beside_a_peer_of_the_same_loss_it_prints_ratios(fake, capsys):
     shown = capsys.readouterr().out
     assert "against stable-worldmodel float32" in shown
     assert "relative differences" in shown
+    assert "on torch unknown, wmkit on torch 2" in shown
 
 
 def test_a_peer_of_another_loss_is_refused(fake):
@@ -144,6 +145,11 @@ def test_ratios_are_of_the_time_of_a_frame():
     assert bench_train._ratios(timed, "peer")["peer float32"]["wmkit"]["median"] == 8.0
 
 
+def test_another_network_is_not_compared():
+    timed = {name: Timed((1.0,)) for name in ("peer float32", "wmkit float32 eager", bench_train._OTHER)}
+    assert list(bench_train._ratios(timed, "peer")["peer float32"]) == ["wmkit float32 eager"]
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -153,6 +159,7 @@ def test_ratios_are_of_the_time_of_a_frame():
         ({"threads": 0}, "--threads"),
         ({"dtypes": ()}, "--dtypes"),
         ({"ways": ()}, "--ways"),
+        ({"peer_python": Path("python")}, "--peer-python: only with --peer"),
     ],
 )
 def test_options_out_of_range_are_refused(options, text):
