@@ -280,7 +280,9 @@ def test_a_checkpoint_can_be_tuned_but_not_saved_in(checkpoint):
 
 def test_few_candidates_are_not_all_elites(folder, capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr("wmkit.scripts.plan_sides.agreement", lambda *args: asked.append(args[-1]) or {})
+    monkeypatch.setattr(
+        "wmkit.scripts.plan_sides.agreement", lambda *args: asked.append(args[-1]) or {"cost_difference": 0.0}
+    )
     for samples, elites in ((12, 12), (12, 2), (1, 1)):
         words = ["--samples", str(samples), "--elites", str(elites), "--iterations", "1", "--horizon", "2"]
         config = ["--rounds", "1", "--dtypes", "float32", "--parts", "iteration"]
