@@ -1,10 +1,11 @@
 """What the peer's programs around stable-worldmodel's LeWM share; run by a Python that has stable-worldmodel 0.1.1."""
 
+import contextlib
 import importlib
 import importlib.metadata
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,16 @@ class LeWMSide:
         self.torch.save(state, Path(folder) / "weights.pt")
         (Path(folder) / "config.json").write_text(json.dumps(self.config))
         return {}
+
+    @contextlib.contextmanager
+    def exact(self) -> Iterator[None]:
+        """Let convolutions be in float32 within the block, which on a GPU are in TF32 by default."""
+        convolutions = self.torch.backends.cudnn
+        before, convolutions.allow_tf32 = convolutions.allow_tf32, False
+        try:
+            yield
+        finally:
+            convolutions.allow_tf32 = before
 
     def timed(self, run: Callable[[], object]) -> dict[str, Any]:
         """Do something and return its "seconds", waiting for the device before and after."""

@@ -78,7 +78,7 @@ class Side(LeWMSide):
     def costs(self, dtype: str, file: str) -> dict[str, Any]:
         """Write "costs" (M, B, N) to the goals, and the latents "start" and "goal" (B, D), all float32."""
         found = []
-        with self.torch.inference_mode(), self._products(dtype):
+        with self.torch.inference_mode(), self._products(dtype), self.exact():
             info = self._encoded()
             for candidates, goals in zip(self.scenes["candidates"], self.scenes["goals"], strict=True):
                 known = info | {"goal_emb": goals.unsqueeze(1).to(info["goal_emb"].dtype)}

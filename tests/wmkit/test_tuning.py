@@ -1,5 +1,6 @@
 """The tuner with clocks and problems that are known, and the workbench on small models."""
 
+import sys
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -390,6 +391,11 @@ def test_what_a_model_offers():
     assert found[2:] == ([Way("fast", "bfloat16", 1)] if has_bfloat16(torch.device("cpu")) else [])
     assert ways(SimulatorModel.from_task("pusht"), "cpu", [2]) == [Way(None, "float32", 2)]
     assert {way.threads for way in ways(Line(), "cpu")} >= {1}
+
+
+def test_threads_keep_to_what_may_be_used(monkeypatch):
+    monkeypatch.setattr(sys.modules[ways.__module__], "usable_cpus", lambda: 6)
+    assert [way.threads for way in ways(SimulatorModel.from_task("pusht"), "cpu")] == [6, 3, 1]
 
 
 def test_the_whole_on_a_model():
