@@ -18,7 +18,10 @@ model does: candidates end as far apart as 0.6 of a latent's size, where plain n
 import importlib
 from typing import Any
 
-from lewm_side import LeWMSide, normalise
+if __package__:
+    from .lewm_side import LeWMSide, normalise
+else:
+    from lewm_side import LeWMSide, normalise
 
 _STRENGTH = 16.0
 _PAPER = {

@@ -18,7 +18,10 @@ import importlib
 from copy import deepcopy
 from typing import Any
 
-from lewm_side import LeWMSide, normalise
+if __package__:
+    from .lewm_side import LeWMSide, normalise
+else:
+    from lewm_side import LeWMSide, normalise
 
 _WEIGHT, _CLIP, _LR, _DECAY = 0.09, 1.0, 5e-5, 1e-3
 
