@@ -42,6 +42,7 @@ class EpisodeStore:
         self._shard_of = np.repeat(np.arange(len(sizes)), sizes)
         self._first = np.cumsum([0, *sizes])
         self._files: dict[Path, h5py.File] = {}
+        self._starts: dict[tuple[str, Path], list[int]] = {}
 
     @classmethod
     def open(cls, folder: str | Path, partial: bool = False) -> "EpisodeStore":
@@ -102,7 +103,10 @@ class EpisodeStore:
             raise UserError(
                 f"episode {self.episodes[position]} has {count} rows of {name!r}; asked for {start}..{stop}"
             )
-        before = sum(column.rows(length) for length in shard.lengths[:local].tolist())
+        if (name, shard.path) not in self._starts:
+            counts = [column.rows(length) for length in shard.lengths.tolist()]
+            self._starts[name, shard.path] = np.cumsum([0, *counts]).tolist()
+        before = self._starts[name, shard.path][local]
         try:
             return self._file(shard.path)[name][before + start : before + stop]  # pyright: ignore
         except (OSError, KeyError, ValueError) as error:
