@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wmkit.contracts import Objective, WorldModel
     from wmkit.control.controller import Controller
 
-__all__ = ["PLANNING", "controller_maker", "load_model", "resolve_planning", "with_defaults"]
+__all__ = ["PLANNING", "controller_maker", "device_of", "load_model", "resolve_planning", "with_defaults"]
 
 PLANNING: dict[str, Any] = {
     "planner": "cem",
@@ -66,11 +66,34 @@ _KEYWORDS: dict[str, str] = dict.fromkeys(("hold", "knots", "spline"), "parametr
 """The planners' keywords for settings that are called otherwise."""
 
 
-def load_model(name: str) -> tuple[Any, Path]:
+def device_of(name: str) -> str:
+    """Return the device to compute on.
+
+    Args:
+        name: "auto" for a GPU where there is one, else "cpu", "cuda" or "cuda:1".
+
+    Raises:
+        UserError: there is no such device.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}; give auto, cpu or cuda") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: no CUDA GPU is at hand; give --device cpu")
+    return name
+
+
+def load_model(name: str, device: str = "cpu") -> tuple[Any, Path]:
     """Return a model and its folder.
 
     Args:
         name: a folder, pretrained:NAME, or owner/name on the Hugging Face hub.
+        device: where the model is to be.
 
     Raises:
         UserError: there is no such model, or its kind is not registered.
@@ -79,7 +102,7 @@ def load_model(name: str) -> tuple[Any, Path]:
 
     folder = resolve(name)
     kind = kind_of(folder)
-    return registry.load("models", kind).from_pretrained(folder), folder
+    return registry.load("models", kind).from_pretrained(folder, device), folder
 
 
 def resolve_planning(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

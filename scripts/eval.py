@@ -24,7 +24,7 @@ import tyro
 
 from wmkit.errors import UserError
 
-from .assembly import controller_maker, load_model, resolve_planning, with_defaults
+from .assembly import controller_maker, device_of, load_model, resolve_planning, with_defaults
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +66,8 @@ class Eval:
     """Without goals: environment steps of an episode."""
     variation: tuple[str, ...] = ()
     """Without goals: what is changed about the environment, each NAME or NAME=STRENGTH, e.g. weak_ankle=0.5."""
+    device: str = "auto"
+    """Where to plan: auto (a GPU where there is one), cpu, cuda or cuda:1."""
     data: Path | None = None
     """Data set whose held-out episodes give the pairs; also measures the probes."""
     manifest: Path | None = None
@@ -234,7 +236,7 @@ def measure(config: Eval) -> Measured:
     config = _for_goals(config)
     _check(config)
     task = load_task(config.env)
-    model, folder = load_model(config.model)
+    model, folder = load_model(config.model, device_of(config.device))
     metadata = getattr(model, "metadata", {})
     planning = resolve_planning(metadata, vars(config))
     planning = with_defaults(planning, controller_maker(model, planning, config.seed)(1).planner)

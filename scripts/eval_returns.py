@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wmkit.errors import UserError
 
-from .assembly import controller_maker, resolve_planning, with_defaults
+from .assembly import controller_maker, device_of, resolve_planning, with_defaults
 from .parts import Parts, load_run
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def measure(config: "Eval") -> MeasuredReturns:
     _check(config, task)
     reward = find_reward(task, config.reward)
     variation = _variation(config.variation)
-    parts = load_run(config.model)
+    parts = load_run(config.model, device_of(config.device))
     _check_task(parts, task)
     planning = planning_of(config, parts)
     cost, notes = cost_of(config, parts, reward)

@@ -40,32 +40,35 @@ class Parts:
         return getattr(self.dynamics, "metadata", {})
 
 
-def load_run(name: str) -> Parts:
+def load_run(name: str, device: str = "cpu") -> Parts:
     """Load a run of `wmkit train dmpc`, or a model alone.
 
     Args:
         name: a folder with dynamics/, perhaps proposal/ and value/; or a model as for `wmkit.model_folder.resolve`.
+        device: where the parts are to be.
 
     Raises:
         UserError: there is no such folder, the dynamics are missing, or the parts do not fit each other.
     """
     folder = resolve(name)
     if (folder / "config.json").is_file():
-        return Parts(_part("dynamics", folder), None, None, folder)
+        return Parts(_part("dynamics", folder, device), None, None, folder)
     if not (folder / "dynamics" / "config.json").is_file():
         raise UserError(f"{folder} holds no finished dynamics/ and is no model; `wmkit train dmpc` makes a run")
     found = {part: folder / part for part in PARTS if (folder / part / "config.json").is_file()}
-    parts = Parts(folder=folder, **{part: _part(part, found[part]) if part in found else None for part in PARTS})
+    parts = Parts(
+        folder=folder, **{part: _part(part, found[part], device) if part in found else None for part in PARTS}
+    )
     _check(parts)
     return parts
 
 
-def _part(part: str, folder: Path) -> Any:
+def _part(part: str, folder: Path, device: str) -> Any:
     """Load one part by the kind that its folder names."""
     kind, known = kind_of(folder), registry.names(PARTS[part])
     if kind not in known:
         raise UserError(f"{folder} holds a {kind}, which is no {part}; known: {', '.join(known)}")
-    return registry.load(PARTS[part], kind).from_pretrained(folder)
+    return registry.load(PARTS[part], kind).from_pretrained(folder, device)
 
 
 def _check(parts: Parts) -> None:

@@ -71,7 +71,7 @@ def load_proposal(name: str, model: "WorldModel") -> Any:
     kind, known = kind_of(folder), registry.names("proposals")
     if kind not in known:
         raise UserError(f"--proposal {name}: the folder holds a {kind}, not a proposal; known: {', '.join(known)}")
-    proposal = registry.load("proposals", kind).from_pretrained(folder)
+    proposal = registry.load("proposals", kind).from_pretrained(folder, _device(model))
     try:
         proposal.check(model.spec)
     except ValueError as error:

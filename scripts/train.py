@@ -24,6 +24,8 @@ import tyro
 from wmkit import registry
 from wmkit.errors import UserError
 
+from .assembly import device_of
+
 __all__ = ["Train", "run"]
 
 
@@ -75,7 +77,7 @@ def run(config: Train) -> None:
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    overrides, device = parse_assignments(config.set), _device(config.device)
+    overrides, device = parse_assignments(config.set), device_of(config.device)
     if isinstance(preset, CompositePreset):
         _refuse_a_model(config.out)
         for part in preset.parts(config.data, overrides):
@@ -123,18 +125,3 @@ def _check(config: Train) -> None:
         value = getattr(config, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} must be {least} or more, not {value}")
-
-
-def _device(name: str) -> str:
-    """Return the device to train on."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        raise UserError(f"unknown device {name!r}; give auto, cpu or cuda") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: no CUDA GPU is at hand; give --device cpu")
-    return name

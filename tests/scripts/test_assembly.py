@@ -8,7 +8,7 @@ from wmkit.contracts import Rollout
 from wmkit.errors import UserError
 from wmkit.linear_model import LinearModel
 from wmkit.planners import CertaintyStop, Hold, SamplingPlanner, Spline
-from wmkit.scripts.assembly import PLANNING, controller_maker, load_model, resolve_planning, with_defaults
+from wmkit.scripts.assembly import PLANNING, controller_maker, device_of, load_model, resolve_planning, with_defaults
 from wmkit.scripts.eval import Eval
 
 PLANNERS = registry.names("planners")
@@ -132,3 +132,16 @@ def test_unknown_paths_and_dtypes_are_one_line(settings, text):
     model, _ = load_model("pretrained:pusht-tiny")
     with pytest.raises(UserError, match=text):
         controller_maker(model, resolve_planning(model.metadata, settings))
+
+
+def test_devices():
+    assert device_of("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device_of("cpu") == "cpu"
+    with pytest.raises(UserError, match="unknown device 'gpu'; give auto, cpu or cuda"):
+        device_of("gpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_a_missing_gpu_is_one_line():
+    with pytest.raises(UserError, match="--device cuda:1: no CUDA GPU is at hand; give --device cpu"):
+        device_of("cuda:1")

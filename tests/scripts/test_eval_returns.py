@@ -39,7 +39,7 @@ def run(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     folder.mkdir()
 
-    def fake(name):
+    def fake(name, device):
         assert Path(name) == folder
         return Parts(SimulatorModel.from_task("walker"), None, _value(), folder)
 
@@ -111,7 +111,7 @@ def test_a_function_that_reads_actions_gets_those_of_one_environment_step(run, t
     file = tmp_path / "own.py"
     file.write_text(_EFFORT)
     parts = Parts(SimulatorModel.from_task("walker", action_repeat=2), None, None, run)
-    monkeypatch.setattr(eval_returns, "load_run", lambda name: parts)
+    monkeypatch.setattr(eval_returns, "load_run", lambda name, device: parts)
     assert _eval(run, "--reward", f"{file}:exact", "--no-floors", "--out", run / "out") == 0
     reward = find_reward(load_task("walker"), f"{file}:effort")
     objective, _ = eval_returns.cost_of(Eval("run", "walker"), parts, reward)
