@@ -4,8 +4,8 @@
 
 The peer lives in an environment of its own:
 
-    python3 -m venv PEER && PEER/bin/pip install 'stable-worldmodel[data]' imageio imageio-ffmpeg transformers einops \
-        hydra-core stable-pretraining pygame 'pymunk>=7'
+    python3 -m venv PEER && PEER/bin/pip install stable-worldmodel==0.1.1 imageio imageio-ffmpeg transformers einops \
+        hydra-core stable-pretraining h5py hdf5plugin pygame 'pymunk>=7'
 
 For each architecture the peer builds a model from a Hydra configuration, saves it with its own `save_pretrained`, loads
 it again and computes latents, one-step predictions and rollouts from 1, 2 and 3 known frames, in float32 on random
