@@ -6,15 +6,16 @@ in its own layout are those that `torch.compile` emits on CPUs.
 """
 
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
-__all__ = ["PackedLinear", "folded_batch_norm", "packed_projector"]
+__all__ = ["PackedLinear", "ProjectorLayers", "folded_batch_norm", "layers_of", "packed_projector"]
 
 Activation = Literal["none", "gelu"]
+ProjectorLayers = tuple[nn.Linear, nn.BatchNorm1d, nn.Linear]
 
 _TYPES = (torch.float32, torch.bfloat16)
 
@@ -67,6 +68,14 @@ def folded_batch_norm(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm1d)
     return (weight.double() * scale[:, None]).to(weight.dtype), moved.to(weight.dtype)
 
 
+def layers_of(projector: nn.Module) -> ProjectorLayers | None:
+    """Return the layers with weights of a linear layer, batch norm, exact GELU and linear layer; None for all else."""
+    match list(projector) if isinstance(projector, nn.Sequential) else []:
+        case [nn.Linear() as first, nn.BatchNorm1d() as norm, nn.GELU(approximate="none"), nn.Linear() as last]:
+            return first, norm, last
+    return None
+
+
 def packed_projector(projector: nn.Module, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
     """Return what an identity, or a linear layer, batch norm, GELU and linear layer, does in evaluation.
 
@@ -76,10 +85,10 @@ def packed_projector(projector: nn.Module, dtype: torch.dtype | None = None) -> 
         projector: whose weights are taken.
         dtype: of the products; None takes that of the weights.
     """
-    parts = list(projector.children())
-    if [type(part) for part in parts] != [nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Linear]:
+    layers = layers_of(projector)
+    if layers is None:
         return projector
-    first, norm, _, second = cast("tuple[nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Linear]", tuple(parts))
+    first, norm, second = layers
     inside = PackedLinear(*folded_batch_norm(first.weight, first.bias, norm), dtype, "gelu")
     outside = PackedLinear(second.weight, second.bias, dtype)
     return lambda predictions: outside(inside(predictions))

@@ -9,10 +9,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..packed import folded_batch_norm
+from ..packed import ProjectorLayers, folded_batch_norm, layers_of
 from .support import Unsupported
 
-__all__ = ["Cost", "Projector", "matrix_type", "padded", "panel", "row_tile", "stages", "whole", "wide"]
+__all__ = [
+    "Cost",
+    "Projector",
+    "matrix_type",
+    "padded",
+    "panel",
+    "projector_layers",
+    "row_tile",
+    "stages",
+    "whole",
+    "wide",
+]
 
 _PANEL_BYTES = 32768
 """Of the weights that one iteration of a product multiplies by: three of them fit the shared memory of an A100."""
@@ -135,9 +146,10 @@ class Projector:
         columns = wide(size)
         self.up = self.down = torch.zeros(1, dtype=dtype, device=device)
         self.up_bias = self.down_bias = torch.zeros(1, dtype=torch.float32, device=device)
-        if isinstance(projector, nn.Identity):
+        layers = projector_layers(projector)
+        if layers is None:
             return
-        first, norm, last = _projector_layers(projector)
+        first, norm, last = layers
         weight, bias = folded_batch_norm(first.weight.double(), first.bias, norm)
         self.chunk = min(512, wide(len(weight)))
         self.hidden = hidden = whole(len(weight), self.chunk)
@@ -148,12 +160,14 @@ class Projector:
         self.down_bias = padded(last_bias, 1, columns, torch.float32)[0]
 
 
-def _projector_layers(projector: nn.Module) -> tuple[nn.Linear, nn.BatchNorm1d, nn.Linear]:
-    """Return the layers with weights of a projector."""
-    layers = list(projector) if isinstance(projector, nn.Sequential) else []
-    match layers:
-        case [nn.Linear() as first, nn.BatchNorm1d() as norm, nn.GELU(approximate="none"), nn.Linear() as last]:
-            return first, norm, last
-    raise Unsupported(
-        f"no kernel for a projector of type {type(projector).__name__}: only Linear-BatchNorm-GELU-Linear"
-    )
+def projector_layers(projector: nn.Module) -> ProjectorLayers | None:
+    """Return the layers with weights of a projector; None for an identity.
+
+    Raises:
+        Unsupported: it is neither an identity nor a linear layer, batch norm, GELU and linear layer.
+    """
+    found = layers_of(projector)
+    if found is None and not isinstance(projector, nn.Identity):
+        name = type(projector).__name__
+        raise Unsupported(f"no kernel for a projector of type {name}: only Linear-BatchNorm-GELU-Linear")
+    return found

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..lewm.transformer import ConditionalBlock
 from ..packed import folded_batch_norm
 from .support import Unsupported
-from .tiles import padded, whole, wide
+from .tiles import padded, projector_layers, whole, wide
 
 __all__ = [
     "Block",
@@ -17,7 +17,6 @@ __all__ = [
     "packed_action_encoder",
     "packed_projector",
     "parts",
-    "projector_layers",
     "vector",
 ]
 
@@ -144,31 +143,16 @@ def packed_action_encoder(
     )
 
 
-def projector_layers(projector: nn.Module) -> tuple[nn.Linear, nn.BatchNorm1d, nn.Linear] | None:
-    """Return the layers with weights of a projector; None for an identity.
-
-    Raises:
-        Unsupported: it is neither an identity nor a linear layer, batch norm, GELU and linear layer.
-    """
-    match list(projector) if isinstance(projector, nn.Sequential) else [projector]:
-        case [nn.Identity()]:
-            return None
-        case [nn.Linear() as first, nn.BatchNorm1d() as norm, nn.GELU(approximate="none"), nn.Linear() as last]:
-            return first, norm, last
-    name = type(projector).__name__
-    raise Unsupported(f"no kernel for a projector of type {name}: only Linear-BatchNorm-GELU-Linear")
-
-
 def packed_projector(projector: nn.Module, leave: nn.Module, dtype: torch.dtype) -> FeedForward | None:
     """Return the predictor's exit and the projector as one; None where the projector is an identity.
 
     Args:
-        projector: see `projector_layers`.
+        projector: see `tiles.projector_layers`.
         leave: the exit, an identity or a linear layer.
         dtype: of the matrices.
 
     Raises:
-        Unsupported: see `projector_layers`, or its batch norm keeps no statistics.
+        Unsupported: see `tiles.projector_layers`, or its batch norm keeps no statistics.
     """
     layers = projector_layers(projector)
     if layers is None:

@@ -60,5 +60,6 @@ def test_projector():
     projector, x = _projector(), torch.randn(2, 3, 5)
     expected = projector(x.flatten(0, 1)).unflatten(0, (2, 3))
     torch.testing.assert_close(packed_projector(projector)(x), expected, rtol=1e-5, atol=1e-5)
-    identity = nn.Identity()
-    assert packed_projector(identity) is identity
+    projector[2] = nn.GELU(approximate="tanh")
+    for other in (nn.Identity(), projector):
+        assert packed_projector(other) is other
