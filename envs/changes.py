@@ -11,7 +11,7 @@ from .two_room.starts import draw_states
 from .two_room.variations import parse_variations
 from .two_room.world import Scene, is_free
 
-__all__ = ["PUSHT_CHANGES", "TWO_ROOM_CHANGES", "move_agent"]
+__all__ = ["PUSHT_CHANGES", "TWO_ROOM_CHANGES", "move_agent", "recolour"]
 
 Array = np.ndarray
 
@@ -53,7 +53,7 @@ def move_agent(state: Array, strength: float, rng: np.random.Generator, variatio
             return moved
 
 
-def _recolour(present: tuple[float, float, float], strength: float, rng: np.random.Generator) -> tuple[int, ...]:
+def recolour(present: tuple[float, float, float], strength: float, rng: np.random.Generator) -> tuple[int, ...]:
     """Blend a colour, RGB 0 to 255, with a vivid one of another hue."""
     hue = colorsys.rgb_to_hsv(*(value / 255 for value in present))[0]
     drawn = colorsys.hsv_to_rgb((hue + rng.uniform(*_HUES)) % 1.0, _VIVID, _VIVID)
@@ -61,11 +61,11 @@ def _recolour(present: tuple[float, float, float], strength: float, rng: np.rand
 
 
 def _pusht_colour(strength: float, rng: np.random.Generator) -> dict[str, Any]:
-    return {"block.color": _recolour(PUSHT_VARIATIONS["block.color"].default, strength, rng)}
+    return {"block.color": recolour(PUSHT_VARIATIONS["block.color"].default, strength, rng)}
 
 
 def _two_room_colour(strength: float, rng: np.random.Generator) -> dict[str, Any]:
-    return {"agent.color": _recolour(_default("agent_color"), strength, rng)}
+    return {"agent.color": recolour(_default("agent_color"), strength, rng)}
 
 
 def _two_room_friction(strength: float, rng: np.random.Generator) -> dict[str, Any]:

@@ -56,6 +56,7 @@ _TARGETS: dict[str, dict[str, str]] = {
     "environments": {
         "two-room": "wmkit.envs.tasks:TWO_ROOM",
         "pusht": "wmkit.envs.tasks:PUSHT",
+        "push-cube": "wmkit.envs.push_cube.task:PUSH_CUBE",
         "walker": "wmkit.envs.walker.task:WALKER",
     },
 }

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from ..mujoco_support import load_mujoco
 from .kinematics import JOINTS
-from .model import load_mujoco, shared_model
+from .model import shared_model
 from .scenes import draw_state
 from .variations import Variation
 

@@ -7,22 +7,20 @@ environment takes a fraction of a second.
 # pyright: reportAttributeAccessIssue=false
 
 import copy
-import importlib.util
-import os
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wmkit.errors import UserError
 
+from ..mujoco_support import dm_control_file, load_mujoco
 from .kinematics import STATE_SIZE
 from .variations import Variation, make_variation
 
 if TYPE_CHECKING:
     import mujoco
 
-__all__ = ["ACTION_SIZE", "SECONDS_PER_STEP", "SUBSTEPS", "cores", "load_mujoco", "make_model", "shared_model"]
+__all__ = ["ACTION_SIZE", "SECONDS_PER_STEP", "SUBSTEPS", "make_model", "shared_model"]
 
 SECONDS_PER_STEP = 0.025
 """Seconds of one control step."""
@@ -68,43 +66,10 @@ def shared_model(variation: Variation) -> "mujoco.MjModel":
 
 def _read_model() -> "mujoco.MjModel":
     """Return dm-control's own walker. A diverged simulation shows as NaN instead of starting anew on its own."""
-    path = _xml_path()
+    path = dm_control_file("the walker", "suite", "walker.xml")
     mujoco = load_mujoco()
     model = mujoco.MjModel.from_xml_path(str(path))
     if model.nq + model.nv != STATE_SIZE or model.nu != ACTION_SIZE:
         raise UserError(f"{path} is another walker than this version of wmkit knows; install dm-control>=1.0.50")
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     return model
-
-
-def load_mujoco() -> Any:
-    """Import and return mujoco, which reads MUJOCO_GL while it is imported.
-
-    Raises:
-        UserError: it is not installed, or finds no OpenGL of the kind that MUJOCO_GL demands.
-    """
-    try:
-        import mujoco
-    except ModuleNotFoundError as error:
-        raise UserError(f"the walker needs mujoco ({error}): pip install 'mujoco>=3.17,<4'") from None
-    except Exception as error:
-        raise UserError(
-            f"mujoco cannot be imported with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r} ({error}); unset it for "
-            "observations without pixels, or, on Debian or Ubuntu, apt-get install libegl1 libgl1 libgles2"
-        ) from None
-    return mujoco
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _xml_path() -> Path:
-    """Return where dm_control keeps walker.xml."""
-    found = importlib.util.find_spec("dm_control")
-    for folder in (found.submodule_search_locations or []) if found is not None else []:
-        path = Path(folder) / "suite" / "walker.xml"
-        if path.exists():
-            return path
-    raise UserError("the walker needs dm-control's walker.xml: pip install 'wmkit[dm-control]'")

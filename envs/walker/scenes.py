@@ -9,8 +9,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from ..mujoco_support import cores, load_mujoco
 from .kinematics import JOINTS, STATE_SIZE, features
-from .model import ACTION_SIZE, SUBSTEPS, cores, load_mujoco, shared_model
+from .model import ACTION_SIZE, SUBSTEPS, shared_model
 from .rewards import RewardFunction, evaluate_reward, get_reward
 from .variations import VARIATIONS, Variation, make_variation
 

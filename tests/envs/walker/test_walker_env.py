@@ -79,7 +79,7 @@ def test_a_missing_package_is_one_line_with_the_remedy():
 
 
 def test_without_opengl_states_work_and_pixels_name_the_packages(monkeypatch):
-    monkeypatch.setattr("wmkit.envs.walker.render._gl_context", lambda size: 1 / 0)
+    monkeypatch.setattr("wmkit.envs.opengl._gl_context", lambda size: 1 / 0)
     WalkerEnv(obs_type="state").reset(seed=0)
     with pytest.raises(UserError, match=r"OpenGL.*libegl1 libgl1 libgles2.*obs_type='state'"):
         WalkerEnv(obs_type="pixels").reset(seed=0)

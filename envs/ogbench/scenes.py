@@ -1,0 +1,218 @@
+"""A batch of cubes: what `OGBenchCubeEnv` (one) and `OGBenchCubeVectorEnv` (many) share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
+from .engine import Engine, as_actions, shared_engine
+from .state import ACTION_SIZE, STATE_SIZE, is_success
+
+if TYPE_CHECKING:
+    from .render import Renderer
+
+__all__ = ["OBS_TYPES", "SceneOptions", "Scenes", "Start", "check_variation", "make_start", "per_scene"]
+
+OBS_TYPES = ("state", "pixels", "pixels_state")
+_BOUND = 1e9
+"""Far beyond any state; accelerations in an impact are large."""
+_RESET_KEYS = ("state", "goal", "variation")
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """The constructor arguments of the environments, checked.
+
+    Attributes:
+        obs_type: one of `OBS_TYPES`.
+        image_size: S, pixels of a side of the observation, 16 to 1024.
+    """
+
+    obs_type: str = "pixels"
+    image_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.obs_type not in OBS_TYPES:
+            raise ValueError(f"unknown obs_type {self.obs_type!r}; choose from {', '.join(OBS_TYPES)}")
+        if not 16 <= self.image_size <= 1024:
+            raise ValueError(f"image_size must be from 16 to 1024, got {self.image_size}")
+
+    @property
+    def pixels(self) -> bool:
+        """Whether observations hold pixels."""
+        return "pixels" in self.obs_type
+
+    @property
+    def observation_space(self) -> spaces.Dict:
+        """Of one environment: "pixels" uint8 (S, S, 3) and/or "state" float64 (74,)."""
+        parts: dict[str, spaces.Space] = {
+            "pixels": spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8),
+            "state": spaces.Box(-_BOUND, _BOUND, (STATE_SIZE,), np.float64),
+        }
+        return spaces.Dict({key: parts[key] for key in self.obs_type.split("_")})
+
+    @property
+    def action_space(self) -> spaces.Box:
+        """Of one environment."""
+        return spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
+
+
+@dataclass(frozen=True)
+class Start:
+    """One episode's start and goal, each (74,)."""
+
+    state: Array
+    goal: Array
+
+
+def check_variation(variation: Any) -> None:
+    """Refuse every variation but none.
+
+    Raises:
+        ValueError: something is to vary.
+    """
+    if variation:
+        names = variation if isinstance(variation, str) else ", ".join(map(repr, variation))
+        raise ValueError(f"unknown variation {names}; OGBench's cube has none")
+
+
+def make_start(engine: Engine, options: Mapping[str, Any], rng: np.random.Generator) -> Start:
+    """Resolve the reset options of one environment; what is not given is drawn as in `Engine.draw`.
+
+    Raises:
+        ValueError: an unknown option, any variation, or a state or goal of a wrong length.
+    """
+    unknown = sorted(set(options) - set(_RESET_KEYS))
+    if unknown:
+        raise ValueError(f"unknown reset option {', '.join(map(repr, unknown))}; known: {', '.join(_RESET_KEYS)}")
+    check_variation(options.get("variation"))
+    drawn, found = engine.draw(int(rng.integers(2**31))), []
+    for name, default in zip(("state", "goal"), drawn, strict=True):
+        try:
+            found.append(default if options.get(name) is None else engine.complete(options[name]))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return Start(*found)
+
+
+class Scenes:
+    """B cubes, stepped one after another by the one engine that they share.
+
+    Attributes after `reset`:
+        states: float64 (B, 74).
+        goals: float64 (B, 74).
+        goal_pixels: uint8 (B, S, S, 3) where there are pixels, else (B, 0, 0, 3).
+    """
+
+    def __init__(self, options: SceneOptions, count: int) -> None:
+        self.options, self.engine = options, shared_engine()
+        self.states, self.goals = np.zeros((2, count, STATE_SIZE))
+        size = options.image_size if options.pixels else 0
+        self.goal_pixels = np.zeros((count, size, size, 3), np.uint8)
+        self._started = np.zeros(count, bool)
+        self._renderers: dict[int, Renderer] = {}
+
+    @property
+    def successes(self) -> NDArray[np.bool_]:
+        """Whether each cube is at its goal, (B,)."""
+        return is_success(self.states, self.goals)
+
+    def reset(self, starts: Mapping[int, Start]) -> None:
+        """Begin new episodes in the scenes whose index is given."""
+        for index, start in starts.items():
+            self.states[index], self.goals[index], self._started[index] = start.state, start.goal, True
+        rows = sorted(starts)
+        if self.options.pixels and rows:
+            self.goal_pixels[rows] = self._renderer(self.options.image_size).draw(self.goals[rows])
+
+    def set_state(self, index: int, state: ArrayLike) -> None:
+        """Put one scene into another state (74,) or (41,); its goal stays.
+
+        Raises:
+            ValueError: before the first reset, or for another shape or a number that is not finite.
+        """
+        if not self._started[index]:
+            raise ValueError("call reset() before set_state()")
+        try:
+            self.states[index] = self.engine.complete(state)
+        except ValueError as error:
+            raise ValueError(f"state: {error}") from None
+
+    def step(self, actions: ArrayLike, active: NDArray[np.bool_] | None = None) -> None:
+        """Advance by one control step (0.05 s).
+
+        Args:
+            actions: (B, 5), clipped to [-1, 1].
+            active: bool (B,), scenes to advance; by default all.
+
+        Raises:
+            ValueError: a wrong shape, or a value that is not finite.
+        """
+        executed = as_actions(actions, len(self.states))
+        rows = np.arange(len(self.states)) if active is None else np.flatnonzero(active)
+        if not self._started[rows].all():
+            raise ValueError("call reset() before step()")
+        for row in rows.tolist():
+            self.states[row] = self.engine.advance(self.states[row], executed[row])
+
+    def observation(self) -> dict[str, Any]:
+        """The batched observation; arrays are the caller's own."""
+        found: dict[str, Any] = {}
+        if self.options.pixels:
+            found["pixels"] = self._renderer(self.options.image_size).draw(self.states)
+        if "state" in self.options.obs_type:
+            found["state"] = self.states.copy()
+        return found
+
+    def info(self, with_goal_pixels: bool) -> dict[str, Any]:
+        """Batched info: "state", "goal_state", "success" and, if asked and drawn, "goal_pixels"."""
+        info: dict[str, Any] = {
+            "state": self.states.copy(),
+            "goal_state": self.goals.copy(),
+            "success": self.successes,
+        }
+        if with_goal_pixels and self.options.pixels:
+            info["goal_pixels"] = self.goal_pixels.copy()
+        return info
+
+    def render(self, index: int, size: int) -> NDArray[np.uint8]:
+        """One scene at another size: uint8 (size, size, 3)."""
+        return self._renderer(size).draw(self.states[index : index + 1])[0]
+
+    def close(self) -> None:
+        """Free the OpenGL contexts."""
+        while self._renderers:
+            self._renderers.popitem()[1].close()
+
+    def _renderer(self, size: int) -> "Renderer":
+        if size not in self._renderers:
+            from .render import Renderer
+
+            self._renderers[size] = Renderer(size)
+        return self._renderers[size]
+
+
+def per_scene(options: Mapping[str, Any] | None, count: int) -> list[dict[str, Any]]:
+    """Split batched reset options into one mapping a scene.
+
+    Args:
+        options: "state" and "goal" with one row for all or one for each scene; "variation" one for all or B of them.
+        count: B.
+
+    Raises:
+        ValueError: a batch has another length than B.
+    """
+    split: list[dict[str, Any]] = [{} for _ in range(count)]
+    for name, value in (options or {}).items():
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        rows = value if (listed if name == "variation" else np.ndim(value) > 1) else [value] * count
+        if len(rows) != count:
+            raise ValueError(f"{name}: expected one row or {count} (the number of environments), got {len(rows)}")
+        for one, row in zip(split, rows, strict=True):
+            one[name] = row
+    return split

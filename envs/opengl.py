@@ -1,0 +1,111 @@
+"""Pictures of MuJoCo scenes, drawn with OpenGL without a display: no multisampling, shadows or reflections."""
+
+import atexit
+import importlib.util
+import os
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wmkit.errors import UserError
+
+from .mujoco_support import load_mujoco
+
+__all__ = ["Offscreen"]
+
+_NO_OPENGL = (
+    "{user}'s pixels need OpenGL, and MuJoCo found none ({error}); on Debian or Ubuntu: apt-get install "
+    "libegl1 libgl1 libgles2, and set MUJOCO_GL=egl; or use obs_type='state', which needs none"
+)
+
+
+class Offscreen:
+    """Draws one MuJoCo model through one of its fixed cameras.
+
+    OpenGL comes from where the environment variable MUJOCO_GL says; on Linux, where it is not set, from EGL, which
+    needs no display.
+
+    Attributes:
+        model: the renderer's own; what its geoms look like may change between pictures.
+        data: whose positions are drawn.
+    """
+
+    def __init__(self, user: str, model: Any, size: int, *, skybox: bool = True) -> None:
+        """Create the renderer.
+
+        Args:
+            user: which environment this is for, in messages.
+            model: a `mujoco.MjModel` of the renderer's own, whose visual settings are changed.
+            size: S, pixels of a side.
+            skybox: whether the sky is drawn, where the model has one.
+
+        Raises:
+            UserError: there is no OpenGL here.
+        """
+        self._mujoco = mujoco = load_mujoco()
+        model.vis.quality.offsamples = model.vis.quality.shadowsize = 0
+        model.vis.global_.offwidth = model.vis.global_.offheight = size
+        self.model, self.data = model, mujoco.MjData(model)
+        self._scene, self._option = mujoco.MjvScene(model, maxgeom=100), mujoco.MjvOption()
+        off = [mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION]
+        for flag in off if skybox else [*off, mujoco.mjtRndFlag.mjRND_SKYBOX]:
+            self._scene.flags[flag] = False
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._area = mujoco.MjrRect(0, 0, size, size)
+        self._gl: Any = None
+        self._context: Any = None
+        self._open(user, size)
+
+    def use(self) -> None:
+        """Make this renderer's OpenGL context the current one, before the first of a series of pictures."""
+        self._gl.make_current()
+
+    def draw(self, camera: str) -> NDArray[np.uint8]:
+        """Return the picture uint8 (S, S, 3) of `data`, whose positions are up to date, through a named camera."""
+        mujoco = self._mujoco
+        self._camera.fixedcamid = self.model.camera(camera).id
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self.model, self.data, self._option, None, self._camera, everything, self._scene)
+        mujoco.mjr_render(self._area, self._scene, self._context)
+        frame = np.empty((self._area.height, self._area.width, 3), np.uint8)
+        mujoco.mjr_readPixels(frame, None, self._area, self._context)
+        return frame[::-1]
+
+    def close(self) -> None:
+        """Free the OpenGL context; a second call does nothing."""
+        atexit.unregister(self.close)
+        if self._gl is not None:
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
+            self._gl = None
+
+    def _open(self, user: str, size: int) -> None:
+        """Make an OpenGL context and MuJoCo's own; freed at the end of the process, if not before."""
+        try:
+            self._gl = _gl_context(size)
+            self._gl.make_current()
+            self._context = self._mujoco.MjrContext(self.model, self._mujoco.mjtFontScale.mjFONTSCALE_100)
+        except Exception as error:
+            text = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(_NO_OPENGL.format(user=user, error=text)) from None
+        self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        atexit.register(self.close)
+
+
+def _gl_context(size: int) -> Any:
+    """Return an OpenGL context of the kind that the machine offers.
+
+    Mesa's software OpenGL and Triton each bring an LLVM; where Mesa's is loaded first, importing Triton ends the
+    program (segmentation fault; Mesa 22, Triton 3.7), and PyTorch imports it whenever it is installed.
+    """
+    if importlib.util.find_spec("triton") is not None:
+        importlib.import_module("triton")
+    if sys.platform == "linux" and not os.environ.get("MUJOCO_GL"):
+        from mujoco.egl import GLContext
+    else:
+        from mujoco.gl_context import GLContext
+    return GLContext(size, size)
