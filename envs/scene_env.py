@@ -159,9 +159,11 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
         max_episode_steps: int | None,
         autoreset_mode: AutoresetMode | str,
     ) -> None:
-        """Wrap a batch of `num_envs` scenes; raises ValueError for an unknown mode."""
+        """Wrap a batch of `num_envs` scenes; raises ValueError for an unknown mode or a number below 1."""
         names = {m.name.lower(): m for m in (AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED)}
         mode = autoreset_mode if isinstance(autoreset_mode, AutoresetMode) else names.get(autoreset_mode.lower())
+        if num_envs < 1 or (max_episode_steps is not None and max_episode_steps < 1):
+            raise ValueError(f"num_envs={num_envs} and max_episode_steps={max_episode_steps} must be 1 or more")
         if mode not in names.values():
             raise ValueError(f"unsupported autoreset_mode {autoreset_mode!r}; choose from {', '.join(names)}")
         if render_mode not in _RENDER_MODES:
@@ -263,7 +265,8 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
         """Split batched options into one mapping a scene; numbers of one axis and mappings are for all."""
         split: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for name, value in options.items():
-            batched = isinstance(value, Sequence) if name == "variation" else np.ndim(value) > 1
+            listed = isinstance(value, Sequence) and not isinstance(value, str)
+            batched = listed if name == "variation" else np.ndim(value) > 1
             rows = value if batched else [value] * self.num_envs
             if len(rows) != self.num_envs:
                 raise ValueError(
@@ -287,8 +290,8 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
 
     def _seed(self, seed: int | Sequence[int | None] | None, mask: NDArray[np.bool_]) -> None:
         """Reseed the environments of the mask; None leaves a generator as it is."""
-        count = self.num_envs
-        seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed or [None] * count)
+        count, whole = self.num_envs, isinstance(seed, int | np.integer)
+        seeds = [seed + i for i in range(count)] if whole else [None] * count if seed is None else list(seed)
         if len(seeds) != count:
             raise ValueError(f"seed: expected one number or {count}, got {len(seeds)}")
         for i, value in enumerate(seeds):
@@ -297,6 +300,6 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
 
 
 def _first(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the info of a batch of one without its axis, flags as Python's own."""
-    rows = {key: value[0] for key, value in info.items()}
-    return {key: bool(row) if isinstance(row, np.bool_) else row for key, row in rows.items()}
+    """Return the info of a batch of one without its axis, flags and numbers as Python's own."""
+    rows = {key: _first(value) if isinstance(value, Mapping) else value[0] for key, value in info.items()}
+    return {key: row.item() if isinstance(row, np.generic) else row for key, row in rows.items()}

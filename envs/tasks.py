@@ -130,6 +130,7 @@ TWO_ROOM = Task(
     teleport=move_agent,
     changes=TWO_ROOM_CHANGES,
     playground=TwoRoomPlayground,
+    symmetries=("flip",),
 )
 
 PUSHT = Task(
@@ -163,4 +164,5 @@ PUSHT = Task(
     teleport=move_block,
     changes=PUSHT_CHANGES,
     playground=PushTPlayground,
+    symmetries=("flip", "dihedral"),
 )

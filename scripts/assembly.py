@@ -36,6 +36,7 @@ PLANNING: dict[str, Any] = {
     "action_cost": 0.0,
     "execute": 1,
     "min_horizon": 1,
+    "renew": None,
     "shrink": True,
     "proposal": "gaussian",
     "proposal_share": 0.0,
@@ -204,6 +205,7 @@ def controller_maker(
             objective if cost is None else cost,
             execute=settings["execute"],
             min_horizon=settings["min_horizon"],
+            renew=settings["renew"],
             warm_start=settings["warm_start"],
             **options,
         )

@@ -114,6 +114,8 @@ class Eval:
     """Model steps executed before planning anew."""
     min_horizon: int | None = None
     """Shortest horizon once it shrinks."""
+    renew: int | None = None
+    """Model steps that a goal is given where no recording says how many, and again whenever they have run out."""
     shrink: bool | None = None
     """Whether the horizon shrinks towards the step at which the recording reached the goal."""
     proposal: str | None = None

@@ -39,6 +39,7 @@ _TARGETS: dict[str, dict[str, str]] = {
         "dmpc-paper": "wmkit.diffusion.composite:PAPER_DMPC",
         "terminal-value": "wmkit.planners.value_training:TERMINAL_VALUE",
         "lewm": "wmkit.models.lewm.presets:LEWM",
+        "lewm-cube": "wmkit.models.lewm.presets:CUBE",
         "lewm-tiny": "wmkit.models.lewm.presets:TINY",
         "lewm-micro": "wmkit.models.lewm.presets:MICRO",
         "lewm-rooms": "wmkit.models.lewm.presets:ROOMS",

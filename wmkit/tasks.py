@@ -46,6 +46,10 @@ class Playground(Protocol):
         """What can be dragged, e.g. "block" and "agent"."""
         ...
 
+    def place(self, state: np.ndarray, handle: str) -> tuple[float, float]:
+        """Return where a handle is: dragged there, the state (S,) stays as it is where it is possible and at rest."""
+        ...
+
     def grab(self, state: np.ndarray, x: float, y: float) -> str | None:
         """Return the handle at a place, or None; `state` is (S,)."""
         ...
@@ -141,6 +145,8 @@ class Task:
         playground: makes what a person can do with the mouse; None where there is nothing.
         invariant: names of state columns whose absolute value changes nothing, e.g. a robot's place on endless ground.
         angles: names of state columns in radians that go round and round.
+        symmetries: of its pictures with its actions, to train under: any of "flip" (up and down) and "dihedral" (all
+            flips and quarter turns); None where nobody has said.
     """
 
     name: str
@@ -176,6 +182,7 @@ class Task:
     playground: Callable[[], Playground] | None = None
     invariant: Sequence[str] = ()
     angles: Sequence[str] = ()
+    symmetries: Sequence[str] | None = None
 
     def columns(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return where in the state the columns of the given names are. Raises ValueError for an unknown one."""

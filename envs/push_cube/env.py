@@ -21,8 +21,8 @@ class PushCubeEnv(SceneEnv):
     the hand's place in m. Actions are float32 in [-1, 1], what lies outside is clipped: displacements of the hand in x
     and y (`action_mode` "plane"), or in x, y and z ("space"), 2 cm at 1; see `control`. The reward is 1 where the cube
     is at the goal and a quarter at 10 cm. The episode terminates on success, the cube's centre within 2.5 cm of the
-    goal's. `info` always holds "state" (25,), "goal_state" (25,), "hand" (3,) and "success", and after a reset
-    "goal_pixels" (and "goal_pixels_NAME") where there are pixels.
+    goal's. `info` always holds "state" (25,), "goal_state" (25,), "hand" (3,), "success" and "variation", and after
+    a reset "goal_pixels" (and "goal_pixels_NAME") where there are pixels.
 
     `reset(options=...)` takes "state" (25,), "goal" (the cube's place, 2 or 3 numbers in m, or a state) and "variation"
     (see `variations`). Otherwise cube, hand and target are drawn, the target at least 8 cm from the cube. The target's

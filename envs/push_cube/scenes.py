@@ -57,8 +57,8 @@ class SceneOptions:
         for name, known in {"obs_type": OBS_TYPES, "action_mode": ACTION_MODES}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(known)}")
-        if not 16 <= self.image_size <= 1024:
-            raise ValueError(f"image_size must be from 16 to 1024, got {self.image_size}")
+        if not isinstance(self.image_size, int | np.integer) or not 16 <= self.image_size <= 1024:
+            raise ValueError(f"image_size must be a whole number from 16 to 1024, got {self.image_size!r}")
         unknown = sorted(set(self.views) - set(CAMERAS))
         if unknown or not self.views or len(set(self.views)) < len(self.views):
             raise ValueError(f"cameras is {self.cameras!r}; choose one or more, each once, of {', '.join(CAMERAS)}")
@@ -173,7 +173,8 @@ class Scenes:
         """
         actions, expected = np.asarray(actions, np.float64), (len(self.states), *self.action_space.shape)
         if actions.shape != expected or not np.isfinite(actions).all():
-            raise ValueError(f"actions must be finite and of shape {expected}, got {actions!r}")
+            got = f"shape {actions.shape}, {np.count_nonzero(~np.isfinite(actions))} not finite"
+            raise ValueError(f"actions must be finite and of shape {expected}, got {got}")
         rows = np.arange(len(self.states)) if active is None else np.flatnonzero(active)
         self._check_started(rows)
         speeds = joint_speeds(self.states[rows, : len(JOINTS)], np.clip(actions[rows], -1.0, 1.0))
@@ -200,12 +201,14 @@ class Scenes:
         return found
 
     def info(self, with_goal_pixels: bool) -> dict[str, Any]:
-        """Batched info: "state", "goal_state", "hand" (B, 3), "success"; if asked and drawn, the goals' pictures."""
+        """Batched info: "state", "goal_state", "hand" (B, 3), "success", "variation"; if asked, the goals' pictures."""
+        named = self.variations()
         info: dict[str, Any] = {
             "state": self.states.copy(),
             "goal_state": self.goals.copy(),
             "hand": hand_position(self.states),
             "success": self.successes.copy(),
+            "variation": {name: np.array([one[name] for one in named]) for name in named[0]},
         }
         if with_goal_pixels:
             info |= {key: value.copy() for key, value in self.goal_pixels.items()}

@@ -14,6 +14,7 @@ from .control import SECONDS_PER_STEP
 from .env import PushCubeEnv, PushCubeVectorEnv
 from .expert import PushCubeExpert
 from .kinematics import CUBE, STATE_NAMES, SUCCESS_DISTANCE, cube_yaw_features, hand_position, is_success
+from .playground import PushCubePlayground
 from .simulator import PushCubeSimulator
 from .starts import is_valid, move_cube
 from .variations import VARIATIONS
@@ -72,4 +73,6 @@ PUSH_CUBE = Task(
     distance=_distance,
     teleport=move_cube,
     changes=CHANGES,
+    symmetries=(),
+    playground=PushCubePlayground,
 )

@@ -79,7 +79,7 @@ def make_variation(named: Mapping[str, Any] | Variation | None = None) -> Variat
     """
     if isinstance(named, Variation):
         return named
-    named = dict(named or {})
+    named = _mapping(named or {})
     check_names(named)
     return Variation(**{name.replace(".", "_"): _checked(name, value) for name, value in named.items()})
 
@@ -97,7 +97,7 @@ def merge_variation(present: Variation, change: Mapping[str, Any] | Variation | 
     """
     if change is None:
         return first
-    merged = change if isinstance(change, Variation) else make_variation(present.named() | dict(change))
+    merged = change if isinstance(change, Variation) else make_variation(present.named() | _mapping(change))
     fixed = [name for name in _FIXED if merged.named()[name] != present.named()[name]]
     if fixed:
         raise ValueError(f"{', '.join(fixed)} cannot change in the middle of an episode; pass it at reset instead")
@@ -118,6 +118,12 @@ def check_names(names: Sequence[str] | Mapping[str, Any]) -> None:
         raise ValueError(f"unknown PushCube variation {', '.join(map(repr, unknown))}; known: {', '.join(VARIATIONS)}")
 
 
+def _mapping(named: Any) -> dict[str, Any]:
+    if not isinstance(named, Mapping):
+        raise ValueError(f"variation: expected a mapping of names to values, got {named!r}; known: {', '.join(VARIATIONS)}")
+    return dict(named)
+
+
 def _drawn(name: str, rng: np.random.Generator) -> Any:
     spec = VARIATIONS[name]
     if spec.kind == "color":
@@ -131,10 +137,12 @@ def _checked(name: str, value: Any) -> Any:
     spec = VARIATIONS[name]
     if spec.kind == "color":
         color = np.asarray(value)
-        if color.shape != (3,) or not np.issubdtype(color.dtype, np.number) or ((color < 0) | (color > 255)).any():
+        numeric = color.shape == (3,) and color.dtype.kind in "iuf"
+        if not numeric or not ((color >= 0) & (color <= 255)).all():
             raise ValueError(f"{name}: expected three numbers from 0 to 255, got {value!r}")
         return tuple(int(v) for v in color)
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not spec.low <= float(value) <= spec.high:
+    number = np.asarray(value)
+    numeric = number.shape == () and number.dtype.kind in "iuf"
+    if not numeric or not spec.low <= float(number) <= spec.high:
         raise ValueError(f"{name}: expected a number from {spec.low:g} to {spec.high:g}, got {value!r}")
-    return float(value)
+    return float(number)

@@ -1,7 +1,7 @@
 """LeWM's presets: architecture, training and planning settings that belong together."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from .config import IMAGENET_BACKGROUND, IMAGENET_SCALE, LeWMConfig
 from .model import LeWM
 from .training import Corpus, DynamicsSettings, DynamicsStage, RepresentationSettings, RepresentationStage
 
-__all__ = ["LEWM", "MICRO", "ROOMS", "TINY", "LeWMPreset", "LeWMRecipe"]
+__all__ = ["CUBE", "LEWM", "MICRO", "ROOMS", "TINY", "LeWMPreset", "LeWMRecipe"]
 
 _WHITE = (255.0, 255.0, 255.0)
 _FIT_FRAMES = 2000
@@ -101,6 +101,7 @@ class LeWMPreset:
                 f"{data} holds images {store.metadata.column('pixels').shape}, {preset.name} takes "
                 f"{preset.image_size} pixels: collect with --image-size {preset.image_size} or --set image_size"
             )
+        _check_views(preset, registry.load("environments", store.metadata.task).symmetries, store.metadata.task)
         corpus = _corpus(store, preset, device)
         model = preset._model(store, corpus).to(device)
         stages: list[RepresentationStage | DynamicsStage] = [RepresentationStage(model, corpus, preset.representation)]
@@ -142,6 +143,15 @@ class LeWMPreset:
         }
         _fit(model, corpus)
         return model
+
+
+def _check_views(preset: LeWMPreset, symmetries: Sequence[str] | None, task: str) -> None:
+    """Refuse to train under symmetries that the task has not."""
+    for name in ("representation", "dynamics"):
+        views = getattr(getattr(preset, name), "views", "none")
+        if views != "none" and symmetries is not None and views not in symmetries:
+            known = ", ".join(("none", *symmetries))
+            raise UserError(f"{task} has not the symmetry {name}.views={views} of {preset.name}: --set it to {known}")
 
 
 def _corpus(store: EpisodeStore, preset: LeWMPreset, device: str) -> Corpus:
@@ -190,6 +200,16 @@ TINY = LeWMPreset(
     },
 )
 """PushT at 64 pixels on a CPU."""
+
+CUBE = dataclasses.replace(
+    TINY,
+    name="lewm-cube",
+    inverse={"width": 512, "depth": 2, "max_steps": 10},
+    representation=dataclasses.replace(TINY.representation, views="none"),
+    dynamics=DynamicsSettings(steps=12000, batch=256, reach=10, lr=1e-3),
+    planning=dict(TINY.planning) | {"renew": 6},
+)
+"""PushCube at 64 pixels on a CPU; a tilted camera leaves no symmetry to train under."""
 
 MICRO = LeWMPreset(
     name="lewm-micro",

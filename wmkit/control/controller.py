@@ -39,6 +39,7 @@ class Controller:
         *,
         execute: int = 1,
         min_horizon: int = 1,
+        renew: int | None = None,
         warm_start: bool = True,
         budget: PlanningBudget | None = None,
         generator: torch.Generator | None = None,
@@ -53,6 +54,8 @@ class Controller:
                 objective that needs no goal.
             execute: model steps of a plan that are executed before planning anew.
             min_horizon: shortest horizon once the steps given to `set_goal` run out.
+            renew: model steps that a goal is given where `set_goal` is told none, and again whenever they have run out;
+                None keeps the horizon whole, or, once it has shrunk, short.
             warm_start: whether a plan starts from what remains of the last one.
             budget: limits of one decision; None takes the planner's own.
             generator: source of all randomness; None takes the planner's own.
@@ -66,8 +69,11 @@ class Controller:
             raise ValueError(f"execute is {execute!r}; give 1 to the planner's horizon, {planner.horizon} model steps")
         if not 1 <= min_horizon <= planner.horizon:
             raise ValueError(f"min_horizon is {min_horizon!r}; give 1 to the planner's horizon, {planner.horizon}")
+        if renew is not None and renew < 1:
+            raise ValueError(f"renew is {renew!r}; give 1 or more model steps, or None")
         self.planner = planner
         self.model = planner.model
+        self._renewed = -1 if renew is None else renew * planner.model.spec.action_repeat
         self.execute = execute
         self.min_horizon = min_horizon
         self.warm_start = warm_start
@@ -106,7 +112,7 @@ class Controller:
         batch = next(iter(arrays.values())).shape[0]
         rows = np.arange(batch) if mask is None else np.flatnonzero(self._full(mask, batch))
         goal = self._encode(arrays, np.arange(batch))
-        left = np.broadcast_to(np.asarray(-1 if steps is None else steps, dtype=np.int64), (batch,)).copy()
+        left = np.broadcast_to(np.asarray(self._renewed if steps is None else steps, dtype=np.int64), (batch,)).copy()
         if steps is not None and left.min() < 1:
             raise ValueError(f"steps is {steps!r}; give at least 1 environment step, or None")
         if mask is None:
@@ -163,6 +169,7 @@ class Controller:
         rows.phase = (rows.phase + 1) % self.model.spec.action_repeat
         if self._steps is not None:
             self._steps = np.where(self._steps > 0, self._steps - 1, self._steps)
+            self._steps[(self._steps == 0) & (self._renewed > 0)] = self._renewed
         return actions if batched else actions[0]
 
     def encode(self, observation: Mapping[str, Any]) -> Tensor:

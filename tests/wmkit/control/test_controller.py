@@ -91,6 +91,19 @@ def test_horizon_shrinks_to_where_the_steps_end():
     assert clerk.calls[-1][3] == HORIZON
 
 
+def test_steps_that_run_out_begin_anew():
+    clerk = Clerk()
+    controller = started(clerk, steps=2 * REPEAT, renew=3)
+    run(controller, [state(0)] * (6 * REPEAT))
+    assert [call[3] for call in clerk.calls] == [2, 1, 3, 2, 1, 3]
+
+
+def test_a_goal_without_steps_takes_the_renewed_ones():
+    clerk = Clerk()
+    run(started(clerk, renew=2), [state(0)] * (4 * REPEAT))
+    assert [call[3] for call in clerk.calls] == [2, 1, 2, 1]
+
+
 def test_goals_reach_context_and_objective_row_by_row():
     clerk = Clerk()
     controller = started(clerk, goals=(5.0, 6.0))
@@ -200,6 +213,8 @@ def test_other_mistakes_are_named():
         Controller(Clerk(), GoalObjective, min_horizon=0)
     with pytest.raises(ValueError, match="steps is 0"):
         started().set_goal(state(1), steps=0)
+    with pytest.raises(ValueError, match="renew is 0"):
+        started(renew=0)
     controller = started()
     controller.act(state(0))
     with pytest.raises(ValueError, match=r"mask has dtype int64 and shape \(1,\)"):
