@@ -1,9 +1,15 @@
-"""Pictures of MuJoCo scenes, drawn with OpenGL without a display: no multisampling, shadows or reflections."""
+"""Pictures of MuJoCo scenes, drawn with OpenGL without a display: no multisampling, shadows or reflections.
+
+An OpenGL context can be current in one thread at a time, and stays so until that thread lets it go. Here it is current
+only while a picture is drawn, so that any thread may draw the next.
+"""
 
 import atexit
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,7 +28,7 @@ _NO_OPENGL = (
 
 
 class Offscreen:
-    """Draws one MuJoCo model through one of its fixed cameras.
+    """Draws one MuJoCo model through one of its fixed cameras, in any thread, but in one at a time.
 
     OpenGL comes from where the environment variable MUJOCO_GL says; on Linux, where it is not set, from EGL, which
     needs no display.
@@ -59,27 +65,24 @@ class Offscreen:
         self._context: Any = None
         self._open(user, size)
 
-    def use(self) -> None:
-        """Make this renderer's OpenGL context the current one, before the first of a series of pictures."""
-        self._gl.make_current()
-
     def draw(self, camera: str) -> NDArray[np.uint8]:
         """Return the picture uint8 (S, S, 3) of `data`, whose positions are up to date, through a named camera."""
         mujoco = self._mujoco
         self._camera.fixedcamid = self.model.camera(camera).id
         everything = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self.model, self.data, self._option, None, self._camera, everything, self._scene)
-        mujoco.mjr_render(self._area, self._scene, self._context)
         frame = np.empty((self._area.height, self._area.width, 3), np.uint8)
-        mujoco.mjr_readPixels(frame, None, self._area, self._context)
+        with _current(self._gl):
+            mujoco.mjr_render(self._area, self._scene, self._context)
+            mujoco.mjr_readPixels(frame, None, self._area, self._context)
         return frame[::-1]
 
     def close(self) -> None:
         """Free the OpenGL context; a second call does nothing."""
         atexit.unregister(self.close)
         if self._gl is not None:
-            self._gl.make_current()
-            self._context.free()
+            with _current(self._gl):
+                self._context.free()
             self._gl.free()
             self._gl = None
 
@@ -87,13 +90,35 @@ class Offscreen:
         """Make an OpenGL context and MuJoCo's own; freed at the end of the process, if not before."""
         try:
             self._gl = _gl_context(size)
-            self._gl.make_current()
-            self._context = self._mujoco.MjrContext(self.model, self._mujoco.mjtFontScale.mjFONTSCALE_100)
+            with _current(self._gl):
+                self._context = self._mujoco.MjrContext(self.model, self._mujoco.mjtFontScale.mjFONTSCALE_100)
+                self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         except Exception as error:
             text = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(_NO_OPENGL.format(user=user, error=text)) from None
-        self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         atexit.register(self.close)
+
+
+@contextmanager
+def _current(context: Any) -> Iterator[None]:
+    """Make an OpenGL context this thread's for a while (EGL: 7 microseconds); afterwards it is no thread's.
+
+    MuJoCo's contexts cannot let go themselves. Those of OSMesa and of macOS need not.
+    """
+    context.make_current()
+    try:
+        yield
+    finally:
+        kind = type(context).__module__
+        if kind == "mujoco.egl":
+            from mujoco import egl
+
+            nothing = (egl.EGL.EGL_NO_SURFACE, egl.EGL.EGL_NO_SURFACE, egl.EGL.EGL_NO_CONTEXT)
+            egl.EGL.eglMakeCurrent(egl.EGL_DISPLAY, *nothing)
+        elif kind == "mujoco.glfw":
+            import glfw
+
+            glfw.make_context_current(None)  # pyright: ignore[reportArgumentType]
 
 
 def _gl_context(size: int) -> Any:

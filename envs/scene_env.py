@@ -10,21 +10,20 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["SceneBatch", "SceneEnv", "SceneVectorEnv"]
+__all__ = ["SceneBatch", "SceneEnv", "SceneVectorEnv", "first_row"]
 
-_RENDER_MODES = (None, "rgb_array")
+_SINGLE = ("task", "variation")
+"""Reset options whose value for one scene has no axis; that of all others has one."""
 
 
 class SceneBatch(Protocol):
     """B scenes stepped together; everything is for the rows that are named.
 
     Attributes:
-        state_size: S.
         render_size: side in pixels of the pictures of `render`.
         successes: bool (B,).
     """
 
-    state_size: int
     render_size: int
     successes: NDArray[np.bool_]
 
@@ -59,11 +58,11 @@ class SceneBatch(Protocol):
         ...
 
     def set_states(self, rows: NDArray[np.int64], states: NDArray[np.float64]) -> None:
-        """Put rows (M,) into states (M, S)."""
+        """Put rows (M,) into states (M, S); raises ValueError for a wrong S, or a scene that has never begun."""
         ...
 
     def set_variations(self, changes: Mapping[int, Any]) -> None:
-        """Change the variation of the rows given; None restores the reset's."""
+        """Change the variation of the rows given; what None and names not given stand for is the batch's to say."""
         ...
 
     def variations(self) -> list[dict[str, Any]]:
@@ -80,13 +79,11 @@ class SceneBatch(Protocol):
 
 
 class SceneEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
-    """One scene as a Gymnasium environment."""
+    """One scene as a Gymnasium environment; a class names its render modes in `metadata`."""
 
-    def __init__(self, scenes: SceneBatch, render_mode: str | None, fps: int) -> None:
+    def __init__(self, scenes: SceneBatch, render_mode: str | None) -> None:
         """Wrap a batch of one; raises ValueError for an unknown render mode."""
-        if render_mode not in _RENDER_MODES:
-            raise ValueError(f"unknown render_mode {render_mode!r}; choose from None, rgb_array")
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps}
+        _check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode, self._scenes = render_mode, scenes
         self.observation_space, self.action_space = scenes.observation_space, scenes.action_space
 
@@ -96,26 +93,29 @@ class SceneEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
         """Start an episode; see the class for the options."""
         super().reset(seed=seed)
         self._scenes.begin({0: dict(options or {})}, [self.np_random])
-        return self.observe(), _first(self._scenes.info(True))
+        self._show()
+        return self.observe(), first_row(self._scenes.info(True))
 
     def step(self, action: ArrayLike) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Advance by one control step. The time limit is the registered id's; this never truncates."""
         self._scenes.step(np.asarray(action)[None])
-        return self.observe(), float(self._scenes.rewards()[0]), bool(self._scenes.successes[0]), False, self.info()
+        self._show()
+        scenes = self._scenes
+        return self.observe(), scenes.rewards().item(0), scenes.successes.item(0), False, first_row(scenes.info(False))
 
     def set_state(self, state: ArrayLike) -> None:
-        """Put the scene into another state (S,); goal, time and looks stay.
+        """Put the scene into another state (S,), as at a reset; goal, time and looks stay.
 
         Raises:
             ValueError: a state of a wrong length or not finite, or no reset before.
         """
         row = np.asarray(state, np.float64)
-        if row.shape != (self._scenes.state_size,):
-            raise ValueError(f"state: expected {self._scenes.state_size} numbers, got shape {row.shape}")
+        if row.ndim != 1:
+            raise ValueError(f"state: expected one row for one environment, got shape {row.shape}")
         self._scenes.set_states(np.zeros(1, int), row[None])
 
     def set_variation(self, variation: Any) -> None:
-        """Change the scene from now on, until the next reset; names not given stay, None restores the reset's.
+        """Change the scene from now on, until the next reset; the class says what None and names not given stand for.
 
         Raises:
             ValueError: an unknown name, a value outside its range, or what only a reset can change.
@@ -132,15 +132,18 @@ class SceneEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
 
     def info(self) -> dict[str, Any]:
         """The info of the present state, as a step would return it."""
-        return _first(self._scenes.info(False))
+        return first_row(self._scenes.info(False))
 
     def render(self) -> NDArray[np.uint8] | None:
-        """The scene for people, uint8 (H, H, 3), for "rgb_array"; None without a mode."""
-        return None if self.render_mode is None else self._scenes.render(0, self._scenes.render_size)
+        """The scene for people, uint8 (H, H, 3), for "rgb_array"; None for the other modes."""
+        return self._scenes.render(0, self._scenes.render_size) if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
         """Free threads and OpenGL contexts."""
         self._scenes.close()
+
+    def _show(self) -> None:
+        """Do nothing; called after every reset and step, for environments that have a window."""
 
 
 class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], NDArray[Any]]):
@@ -166,8 +169,7 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
             raise ValueError(f"num_envs={num_envs} and max_episode_steps={max_episode_steps} must be 1 or more")
         if mode not in names.values():
             raise ValueError(f"unsupported autoreset_mode {autoreset_mode!r}; choose from {', '.join(names)}")
-        if render_mode not in _RENDER_MODES:
-            raise ValueError(f"unknown render_mode {render_mode!r}; choose from None, rgb_array")
+        _check_render_mode(render_mode, ("rgb_array",))
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps, "autoreset_mode": mode}
         self.num_envs, self.render_mode, self._scenes = num_envs, render_mode, scenes
         self.single_observation_space, self.single_action_space = scenes.observation_space, scenes.action_space
@@ -209,7 +211,7 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
         return self._scenes.observation(), rewards, terminated, truncated, self._scenes.info(bool(restart.any()))
 
     def set_state(self, states: ArrayLike, mask: ArrayLike | None = None) -> None:
-        """Put the scenes of the mask into other states; goals, time and looks stay.
+        """Put the scenes of the mask into other states, as at a reset; goals, time and looks stay.
 
         Args:
             states: (B, S); rows outside the mask do not count.
@@ -219,16 +221,15 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
             ValueError: a wrong shape, a state that is not finite, or no reset before.
         """
         rows, states = np.flatnonzero(self._mask(mask, "mask")), np.asarray(states, np.float64)
-        if states.shape != (self.num_envs, self._scenes.state_size):
-            raise ValueError(f"states: expected {(self.num_envs, self._scenes.state_size)}, got {states.shape}")
+        if states.ndim != 2 or len(states) != self.num_envs:
+            raise ValueError(f"states: expected one row for each of {self.num_envs} environments, got {states.shape}")
         self._scenes.set_states(rows, states[rows])
 
     def set_variation(self, variation: Any, mask: ArrayLike | None = None) -> None:
         """Change the scenes of the mask from now on, until their next reset.
 
         Args:
-            variation: one mapping of names to values for all, or a list of B; the names not given stay. None restores
-                the reset's.
+            variation: one for all, or a list of B, as in the single environment.
             mask: bool (B,); by default all.
 
         Raises:
@@ -262,11 +263,10 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
         self._scenes.close()
 
     def _split(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Split batched options into one mapping a scene; numbers of one axis and mappings are for all."""
+        """Split batched options into one mapping a scene; what has no more axes than one scene's value is for all."""
         split: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for name, value in options.items():
-            listed = isinstance(value, Sequence) and not isinstance(value, str)
-            batched = listed if name == "variation" else np.ndim(value) > 1
+            batched = not isinstance(value, Mapping) and np.ndim(value) > (name not in _SINGLE)
             rows = value if batched else [value] * self.num_envs
             if len(rows) != self.num_envs:
                 raise ValueError(
@@ -290,8 +290,11 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
 
     def _seed(self, seed: int | Sequence[int | None] | None, mask: NDArray[np.bool_]) -> None:
         """Reseed the environments of the mask; None leaves a generator as it is."""
-        count, whole = self.num_envs, isinstance(seed, int | np.integer)
-        seeds = [seed + i for i in range(count)] if whole else [None] * count if seed is None else list(seed)
+        count = self.num_envs
+        if isinstance(seed, int | np.integer):
+            seeds = [int(seed) + i for i in range(count)]
+        else:
+            seeds = [None] * count if seed is None else list(seed)
         if len(seeds) != count:
             raise ValueError(f"seed: expected one number or {count}, got {len(seeds)}")
         for i, value in enumerate(seeds):
@@ -299,7 +302,14 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
                 self._rngs[i] = np.random.default_rng(value)
 
 
-def _first(info: Mapping[str, Any]) -> dict[str, Any]:
+def first_row(info: Mapping[str, Any]) -> dict[str, Any]:
     """Return the info of a batch of one without its axis, flags and numbers as Python's own."""
-    rows = {key: _first(value) if isinstance(value, Mapping) else value[0] for key, value in info.items()}
-    return {key: row.item() if isinstance(row, np.generic) else row for key, row in rows.items()}
+    return {
+        key: first_row(value) if isinstance(value, dict) else value.item(0) if value.ndim == 1 else value[0]
+        for key, value in info.items()
+    }
+
+
+def _check_render_mode(mode: str | None, known: Sequence[str]) -> None:
+    if mode not in (None, *known):
+        raise ValueError(f"unknown render_mode {mode!r}; choose from None, {', '.join(known)}")

@@ -7,7 +7,8 @@ For example:
     wmkit bench env --peer stable-worldmodel --peer-python PEER/bin/python --rounds 5 --out env.json
 
 Actions are random, and an episode ends after 200 steps. A pixel case draws every frame; a batched one steps many
-environments at once, and is measured beside the peer's single one of the same size.
+environments at once, and is measured beside the peer's single one of the same size. PushCube stands beside the peer's
+environment that is most like it, OGBench's cube, where that is installed: another arm, which has to grasp.
 """
 
 import contextlib
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["EnvBench", "run"]
 
 _BATCH = 128
+_SCENES = 32
+"""Batch of the environments on MuJoCo."""
 _EPISODE = 200
 _PIXELS = (64, 96, 224)
 
@@ -86,6 +89,7 @@ def run(config: EnvBench) -> None:
 
 def _cases() -> dict[str, Callable[[], Any]]:
     """Return case -> what makes its environment; a case is name/observation/image size, and the batch if there is."""
+    from ..envs.push_cube import PushCubeEnv, PushCubeVectorEnv
     from ..envs.pusht import PushTEnv, PushTVectorEnv
     from ..envs.two_room import TwoRoomEnv, TwoRoomVectorEnv
     from ..envs.walker import WalkerEnv
@@ -96,7 +100,15 @@ def _cases() -> dict[str, Callable[[], Any]]:
         for size in _PIXELS:
             makers[f"{name}/pixels/{size}"] = _maker(one, obs_type="pixels", image_size=size)
             makers[f"{name}/pixels/{size}/batch {_BATCH}"] = _maker(many, image_size=size, **batched)
-    return makers | {"pusht/state": _maker(PushTEnv, obs_type="state"), "walker/state": _maker(WalkerEnv)}
+    cameras, batch = {"obs_type": "pixels", "cameras": ("front", "side")}, batched | {"num_envs": _SCENES}
+    return makers | {
+        "pusht/state": _maker(PushTEnv, obs_type="state"),
+        "walker/state": _maker(WalkerEnv),
+        "push-cube/pixels/64": _maker(PushCubeEnv, obs_type="pixels"),
+        f"push-cube/pixels/64/batch {_SCENES}": _maker(PushCubeVectorEnv, **batch),
+        "push-cube/two cameras/64": _maker(PushCubeEnv, **cameras),
+        "push-cube/state": _maker(PushCubeEnv, obs_type="state"),
+    }
 
 
 def _maker(environment: Callable[..., Any], **options: Any) -> Callable[[], Any]:

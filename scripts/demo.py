@@ -1,6 +1,7 @@
 """A live window: a model's controller plays, and you interfere with mouse and keys, which the window explains.
 
     wmkit demo pusht
+    wmkit demo push-cube
     wmkit demo two-room --model runs/quickstart/model
     wmkit demo pusht --headless --seconds 20 --record demo.gif --perturb teleport=1@5 --perturb weak-actuator=0.5@12
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Demo", "make_session", "run"]
 
-_SHIPPED = {"pusht": "pretrained:pusht-tiny"}
+_SHIPPED = {"pusht": "pretrained:pusht-tiny", "push-cube": "pretrained:pushcube-tiny"}
 """The models that come with the package."""
 _TRAINED = {"two-room": Path("runs/quickstart/model")}
 """Where the models are that a command of the package trains."""
@@ -45,7 +46,7 @@ class Demo:
     """Options of `wmkit demo`."""
 
     env: tyro.conf.Positional[str]
-    """Environment, pusht or two-room."""
+    """Environment, pusht, push-cube or two-room."""
     model: str | None = None
     """Folder of a run or model, pretrained:NAME, or owner/name on the Hugging Face hub; by default the one that ships,
     or that `wmkit quickstart` made."""
@@ -65,7 +66,7 @@ class Demo:
     """What is to happen, NAME=STRENGTH@SECOND, e.g. teleport=1@5; strength 0 ends what lasts. Give it as often as you
     like."""
     rate: float | None = None
-    """Control steps a second; by default the environment's, 10 for pusht and 20 for two-room."""
+    """Control steps a second; by default the environment's, 10 for pusht and push-cube, 20 for two-room."""
     size: tuple[int, int] | None = None
     """Width and height of the window in pixels; by default 1080 620."""
     seed: int = 0

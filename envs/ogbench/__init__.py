@@ -7,6 +7,7 @@ The simulation, the actions, the pictures and the success are OGBench's own (Par
 
 from .env import OGBenchCubeEnv, OGBenchCubeVectorEnv
 from .expert import CubeExpert
+from .scenes import VARIATIONS
 from .state import is_success
 
-__all__ = ["CubeExpert", "OGBenchCubeEnv", "OGBenchCubeVectorEnv", "is_success"]
+__all__ = ["VARIATIONS", "CubeExpert", "OGBenchCubeEnv", "OGBenchCubeVectorEnv", "is_success"]

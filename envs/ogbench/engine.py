@@ -158,9 +158,9 @@ class Engine:
 
     def _read(self) -> Array:
         data = self._data
-        contact = min(np.linalg.norm(data.cfrc_ext[self._pad]) / _FULL_CONTACT, 1.0)
+        contact = min(float(np.linalg.norm(data.cfrc_ext[self._pad])) / _FULL_CONTACT, 1.0)
         hand = (data.site_xpos[self._pinch], data.site_xmat[self._pinch])
-        return np.concatenate((data.qpos, data.qvel, data.qacc_warmstart, *hand, (contact,)))
+        return np.concatenate((data.qpos, data.qvel, data.qacc_warmstart, *hand, [contact]))
 
     def _restore(self, state: Array) -> None:
         data = self._data

@@ -30,8 +30,8 @@ class OGBenchCubeEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
     "goal_pixels" where there are pixels.
 
     `reset(options=...)` takes "state" (74 numbers, set exactly, or the 41 positions and velocities) and "goal" (the
-    same, of which the cube's place counts). What is not given is drawn as OGBench does when it collects data, so a
-    start may be solved already. There are no variations.
+    same, of which the cube's place counts). What is not given is drawn as OGBench does when it collects data, again
+    where the cube would be at its goal already. There are no variations.
 
     Args:
         obs_type: "pixels", "state" or "pixels_state".

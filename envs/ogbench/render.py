@@ -47,7 +47,6 @@ class Renderer:
 
     def draw(self, states: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Return frames uint8 (B, S, S, 3) of states (B, 74)."""
-        self._screen.use()
         return np.stack([self._draw(state) for state in states])
 
     def close(self) -> None:

@@ -14,9 +14,11 @@ from .state import ACTION_SIZE, STATE_SIZE, is_success
 if TYPE_CHECKING:
     from .render import Renderer
 
-__all__ = ["OBS_TYPES", "SceneOptions", "Scenes", "Start", "check_variation", "make_start", "per_scene"]
+__all__ = ["OBS_TYPES", "VARIATIONS", "SceneOptions", "Scenes", "Start", "check_variation", "make_start", "per_scene"]
 
 OBS_TYPES = ("state", "pixels", "pixels_state")
+VARIATIONS: Mapping[str, Any] = {}
+"""What can be varied: nothing."""
 _BOUND = 1e9
 """Far beyond any state; accelerations in an impact are large."""
 _RESET_KEYS = ("state", "goal", "variation")
@@ -82,7 +84,9 @@ def check_variation(variation: Any) -> None:
 
 
 def make_start(engine: Engine, options: Mapping[str, Any], rng: np.random.Generator) -> Start:
-    """Resolve the reset options of one environment; what is not given is drawn as in `Engine.draw`.
+    """Resolve the reset options of one environment.
+
+    What is not given is drawn as in `Engine.draw`, again where the cube drawn is at the goal drawn already.
 
     Raises:
         ValueError: an unknown option, any variation, or a state or goal of a wrong length.
@@ -92,6 +96,8 @@ def make_start(engine: Engine, options: Mapping[str, Any], rng: np.random.Genera
         raise ValueError(f"unknown reset option {', '.join(map(repr, unknown))}; known: {', '.join(_RESET_KEYS)}")
     check_variation(options.get("variation"))
     drawn, found = engine.draw(int(rng.integers(2**31))), []
+    while is_success(*drawn):
+        drawn = engine.draw(int(rng.integers(2**31)))
     for name, default in zip(("state", "goal"), drawn, strict=True):
         try:
             found.append(default if options.get(name) is None else engine.complete(options[name]))

@@ -27,6 +27,7 @@ class PushCubeEnv(SceneEnv):
     `reset(options=...)` takes "state" (25,), "goal" (the cube's place, 2 or 3 numbers in m, or a state) and "variation"
     (see `variations`). Otherwise cube, hand and target are drawn, the target at least 8 cm from the cube. The target's
     mark is shown by `render`, and in observations only with `show_target`, since there the goal is told by a picture.
+    With `set_variation` the names not given stay, and None restores the reset's.
 
     Args:
         obs_type: "pixels", "state", "proprioception", "pixels_state" or "pixels_proprioception".
@@ -55,7 +56,7 @@ class PushCubeEnv(SceneEnv):
         render_mode: str | None = None,
     ) -> None:
         options = SceneOptions(obs_type, image_size, cameras, action_mode, randomise, show_target)
-        super().__init__(Scenes(options, 1), render_mode, _FPS)
+        super().__init__(Scenes(options, 1), render_mode)
 
 
 class PushCubeVectorEnv(SceneVectorEnv):

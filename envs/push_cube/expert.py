@@ -28,6 +28,10 @@ _GAP = 0.015
 """Metres between fingers and cube while the hand goes round."""
 _TURNS = (0.0, *(sign * angle for angle in np.linspace(0.2, 1.4, 7) for sign in (1, -1)))
 """Angles in rad by which a push may miss the target where the hand cannot get behind the cube."""
+_ARC = np.linspace(0.0, 1.0, 18)[1:-1]
+"""Where on its way round the hand is checked for being in the workspace, as shares of the way."""
+_TIGHT = 0.005
+"""Metres between fingers and cube with which the hand still gets round it along the workspace's edge."""
 _WAIT = 5
 """Steps after which a hand that has arrived takes another target."""
 
@@ -71,24 +75,28 @@ class PushCubeExpert:
             if self._rest < 0:
                 self._target, self._rest = self._rng.uniform(ZONE_LOW, ZONE_HIGH), _WAIT
             return np.zeros(2, np.float32)
-        aim = self._aim(cube)
-        self._pushing = self._behind(hand, cube, aim)
+        aim, straight = self._aim(cube)
+        self._pushing = self._behind(hand, cube, aim, straight)
         step = self._push(hand, cube, aim) if self._pushing else self._go_round(hand, cube, aim)
         return (step / max(1.0, float(np.abs(step).max()))).astype(np.float32)
 
-    def _aim(self, cube: Array) -> Array:
-        """Return the direction to push in: to the target, or as near to that as the hand can get behind the cube."""
+    def _aim(self, cube: Array) -> tuple[Array, bool]:
+        """Return where to push, and whether that is straight to the target, else as near as the hand gets behind."""
         straight = self._target - cube
         straight /= np.linalg.norm(straight)
-        turned = [_turn(straight, angle) for angle in _TURNS]
-        behind = [cube - (self._radius + _GAP) * aim for aim in turned]
-        free = [bool(((place >= LOW[:2]) & (place <= HIGH[:2])).all()) for place in behind]
-        return turned[free.index(True)] if any(free) else straight
+        for angle in _TURNS:
+            turned = _turn(straight, angle)
+            if _within(cube - (self._radius + _GAP) * turned):
+                return turned, angle == 0.0
+        return straight, False
 
-    def _behind(self, hand: Array, cube: Array, aim: Array) -> bool:
-        """Return whether a push from here goes through the cube's centre."""
+    def _behind(self, hand: Array, cube: Array, aim: Array, straight: bool) -> bool:
+        """Return whether a push from here goes through the cube's centre; at the workspace's edge it has to be exact.
+
+        A cube that is pushed over the edge cannot be fetched back.
+        """
         way = (cube - hand) / max(float(np.linalg.norm(cube - hand)), 1e-9)
-        astray = _ASTRAY if self._pushing else 0.5 * _ASTRAY
+        astray = _ASTRAY if self._pushing and straight else 0.5 * _ASTRAY
         return bool(way @ aim > 0 and abs(way[0] * aim[1] - way[1] * aim[0]) < astray)
 
     def _push(self, hand: Array, cube: Array, aim: Array) -> Array:
@@ -110,8 +118,8 @@ class PushCubeExpert:
             distance = float(np.linalg.norm(out))
             out /= max(distance, 1e-9)
             side = np.array((-out[1], out[0]))
-            turn = side if side @ way >= 0 else -side
-            way = REACH * turn + (clear - distance) * out
+            turn = _sense(hand, goal, cube, self._radius + _TIGHT)
+            way = REACH * turn * side + (clear - distance) * out
         length = float(np.linalg.norm(way))
         return way / max(length, 1e-9) * min(1.0, length / REACH)
 
@@ -120,6 +128,23 @@ def _turn(way: Array, angle: float) -> Array:
     """Return a way (2,) turned by an angle in rad."""
     cos, sin = np.cos(angle), np.sin(angle)
     return np.array((cos * way[0] - sin * way[1], sin * way[0] + cos * way[1]))
+
+
+def _within(places: Array) -> bool:
+    """Return whether places (..., 2) are all in the workspace."""
+    return bool(((places >= LOW[:2]) & (places <= HIGH[:2])).all())
+
+
+def _sense(start: Array, end: Array, middle: Array, radius: float) -> float:
+    """Return 1 to go round counter-clockwise, seen from above, or -1: the shorter way within the workspace."""
+    (x, y), (u, v) = start - middle, end - middle
+    angle = np.arctan2(y, x)
+    shorter = (np.arctan2(v, u) - angle + np.pi) % (2 * np.pi) - np.pi
+    for arc in (shorter, shorter - np.copysign(2 * np.pi, shorter)):
+        angles = angle + arc * _ARC
+        if _within(middle + radius * np.stack((np.cos(angles), np.sin(angles)), axis=-1)):
+            return float(np.copysign(1.0, arc))
+    return float(np.copysign(1.0, shorter))
 
 
 def _passes(start: Array, end: Array, middle: Array, radius: float) -> bool:

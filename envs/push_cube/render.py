@@ -50,7 +50,6 @@ class Renderer:
             camera: one of `CAMERAS`.
             targets: (B, 25), goals whose place is marked; None marks none.
         """
-        self._screen.use()
         rows = [self._draw(*one, camera, targets) for one in enumerate(zip(states, variations, strict=True))]
         return np.stack(rows)
 

@@ -110,7 +110,6 @@ class Scenes:
         goal_pixels: key -> uint8 (B, S, S, 3) where there are pixels: the scenes at `goals`, "goal_" before the key.
     """
 
-    state_size = STATE_SIZE
     render_size = 480
 
     def __init__(self, options: SceneOptions, count: int) -> None:

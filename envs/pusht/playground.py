@@ -41,6 +41,11 @@ class PushTPlayground:
         """Block and agent."""
         return ("block", "agent")
 
+    def place(self, state: np.ndarray, handle: str) -> tuple[float, float]:
+        """Return where the block's centre of gravity, or the agent, is in [0, 1]."""
+        x, y = (self._centre(state) if handle == "block" else np.asarray(state, float)[:2]) / WORLD_SIZE
+        return float(x), float(y)
+
     def grab(self, state: np.ndarray, x: float, y: float) -> str | None:
         """Return "agent" or "block" at a place, a little beside them too, or None; the agent lies on top."""
         place = np.array([x, y]) * WORLD_SIZE

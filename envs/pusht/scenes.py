@@ -1,6 +1,6 @@
 """A batch of PushT scenes: what `PushTEnv` (one) and `PushTVectorEnv` (many) share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from .geometry import COVERAGE_THRESHOLD, STATE_SIZE, WORLD_SIZE, as_goal, coverage, pose_success
+from .geometry import COVERAGE_THRESHOLD, STATE_SIZE, WORLD_SIZE, as_goal, as_state, coverage, pose_success
 from .physics import ACTION_MODES, World, targets
 from .render import Renderer
-from .starts import DEFAULT_GOAL, SceneStart
-from .variations import Variation, merge_variation, variation_names
+from .starts import DEFAULT_GOAL, make_start
+from .variations import Variation, merge_variation
 
 __all__ = ["OBS_TYPES", "SUCCESS_RULES", "SceneOptions", "Scenes"]
 
@@ -79,9 +79,9 @@ def _marked(goals: Array) -> Array:
 
 
 class Scenes:
-    """B scenes stepped together.
+    """B scenes stepped together: a `wmkit.envs.scene_env.SceneBatch`.
 
-    Attributes after `reset`:
+    Attributes after `begin`:
         states: float64 (B, 10).
         goals: float64 (B, 10); NaN where the agent's position does not count.
         goal_states: the same, with the agent's start position in place of NaN.
@@ -90,8 +90,11 @@ class Scenes:
         goal_pixels: uint8 (B, S, S, 3) when there are pixels: the scenes at `goal_states`.
     """
 
+    render_size = 512
+
     def __init__(self, options: SceneOptions, count: int) -> None:
         self.options = options
+        self.observation_space, self.action_space = options.observation_space, options.action_space
         self._low, self._high = options.action_space.low, options.action_space.high
         self.states, self.goals, self.goal_states = np.zeros((3, count, STATE_SIZE))
         self.coverages = np.zeros(count)
@@ -103,8 +106,9 @@ class Scenes:
         self._background, self.goal_pixels = np.zeros((2, count, size, size, 3), np.uint8)
         self._renderer: Renderer | None = None
 
-    def reset(self, starts: Mapping[int, SceneStart]) -> None:
-        """Begin new episodes in the scenes whose index is given."""
+    def begin(self, options: Mapping[int, Mapping[str, Any]], rngs: Sequence[np.random.Generator]) -> None:
+        """Begin new episodes; see `starts.make_start` for the options."""
+        starts = {index: make_start(one, rngs[index]) for index, one in options.items()}
         for index, start in starts.items():
             self.states[index], self.goals[index] = start.state, start.goal
             self.goal_states[index] = np.where(np.isnan(start.goal), start.state, start.goal)
@@ -117,7 +121,12 @@ class Scenes:
             self.goal_pixels[rows] = renderer.draw(self._background, self.goal_states)[rows]
 
     def set_states(self, rows: NDArray[np.int64], states: Array) -> None:
-        """Put the things of the given scenes elsewhere, states (M, 10) for rows (M,); goals stay as they are."""
+        """Put the things of the given scenes elsewhere, states (M, 5 | 7 | 10) for rows (M,); goals stay as they are.
+
+        Raises:
+            ValueError: before the first reset, or for states of another length or not finite.
+        """
+        states = as_state(states)
         self._check_started(rows)
         self.states[rows] = states
         for index in rows.tolist():
@@ -143,7 +152,7 @@ class Scenes:
 
     def variations(self) -> list[dict[str, Any]]:
         """The present variation of each scene, names -> values, all names."""
-        return [variation_names(one) for one in self._variations]
+        return [one.named() for one in self._variations]
 
     def step(self, actions: ArrayLike, active: NDArray[np.bool_] | None = None) -> None:
         """Advance by one step (0.1 s).
@@ -213,6 +222,9 @@ class Scenes:
     def rewards(self) -> Array:
         """gym-pusht's reward (B,): coverage over 0.95, at most 1."""
         return np.minimum(self.coverages / COVERAGE_THRESHOLD, 1.0)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to free."""
 
     def _paint(self) -> Renderer:
         """Draw everything that does not move anew, for the present looks; returns what draws the rest."""

@@ -1,6 +1,6 @@
 """How PushT's episodes start, and where the block may be put in the middle of one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .geometry import STATE_SIZE, as_goal, as_state, valid_state
 from .variations import Variation, make_variation
 
-__all__ = ["DEFAULT_GOAL", "SceneStart", "draw_start", "make_start", "move_block", "per_scene"]
+__all__ = ["DEFAULT_GOAL", "SceneStart", "draw_start", "make_start", "move_block"]
 
 DEFAULT_GOAL = (256.0, 256.0, np.pi / 4)
 _RESET_KEYS = ("state", "goal", "variation")
@@ -58,8 +58,7 @@ def make_start(options: Mapping[str, Any], rng: np.random.Generator) -> SceneSta
     unknown = sorted(set(options) - set(_RESET_KEYS))
     if unknown:
         raise ValueError(f"unknown reset option {', '.join(map(repr, unknown))}; known: {', '.join(_RESET_KEYS)}")
-    variation = options.get("variation")
-    variation = variation if isinstance(variation, Variation) else make_variation(variation)
+    variation = make_variation(options.get("variation"))
     state, goal = options.get("state"), options.get("goal")
     start = draw_start(rng, variation) if state is None else as_state(state)
     resolved = as_goal(DEFAULT_GOAL if goal is None else goal)
@@ -95,30 +94,6 @@ def move_block(state: Array, strength: float, rng: np.random.Generator, variatio
         clear = valid_state(moved, resolved.shape, margin=0.0) and _clearance(moved, resolved) > 0
         if clear and np.hypot(way[0], way[1]) >= _FAR:
             return moved
-
-
-def per_scene(options: Mapping[str, Any] | None, count: int) -> list[dict[str, Any]]:
-    """Split batched reset options into one mapping a scene.
-
-    Args:
-        options: "state" and "goal" with one row for all or one for each scene; "variation" one mapping or B of them.
-        count: B.
-
-    Raises:
-        ValueError: if a batch has another length than B.
-    """
-    split: list[dict[str, Any]] = [{} for _ in range(count)]
-    for name, value in (options or {}).items():
-        rows: Sequence[Any]
-        if value is None or isinstance(value, Mapping | Variation) or (name != "variation" and np.ndim(value) <= 1):
-            rows = [value] * count
-        else:
-            rows = value
-        if len(rows) != count:
-            raise ValueError(f"{name}: expected one row or {count} (the number of environments), got {len(rows)}")
-        for one, row in zip(split, rows, strict=True):
-            one[name] = row
-    return split
 
 
 def _clearance(state: Array, variation: Variation) -> float:

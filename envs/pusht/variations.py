@@ -14,40 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from ..variation_table import VariationSpec, check_names, draw, merge, named_values, resolve
 from .geometry import SHAPES, BlockShape, block_shape
 
-__all__ = [
-    "VARIATIONS",
-    "Variation",
-    "VariationSpec",
-    "make_variation",
-    "merge_variation",
-    "sample_variation",
-    "variation_names",
-]
+__all__ = ["VARIATIONS", "Variation", "make_variation", "merge_variation", "sample_variation"]
 
 Color = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class VariationSpec:
-    """One row of the table.
-
-    Attributes:
-        kind: "color" (three whole numbers 0 to 255), "number", "choice" or "bool".
-        default: gym-pusht's value.
-        low: smallest number allowed.
-        high: largest number allowed.
-        choices: allowed values of a "choice".
-        text: what it changes.
-    """
-
-    kind: str
-    default: Any
-    text: str
-    low: float = 0.0
-    high: float = 255.0
-    choices: tuple[str, ...] = ()
 
 
 VARIATIONS: dict[str, VariationSpec] = {
@@ -91,79 +63,31 @@ class Variation:
         """The block's geometry."""
         return block_shape(self.block_shape, self.block_scale)
 
+    def named(self) -> dict[str, Any]:
+        """Return all values by the names of `VARIATIONS`."""
+        return named_values(VARIATIONS, self)
 
-def make_variation(named: Mapping[str, Any] | None = None) -> Variation:
+
+def make_variation(named: Mapping[str, Any] | Variation | None = None) -> Variation:
     """Resolve named variations over the defaults.
 
     Raises:
         ValueError: for an unknown name (the message lists the known ones) or a value outside its range.
     """
-    named = dict(named or {})
-    unknown = sorted(set(named) - set(VARIATIONS))
-    if unknown:
-        raise ValueError(f"unknown PushT variation {', '.join(map(repr, unknown))}; known: {', '.join(VARIATIONS)}")
-    values = {name.replace(".", "_"): _checked(name, value) for name, value in named.items()}
-    return Variation(**values)
-
-
-def variation_names(variation: Variation) -> dict[str, Any]:
-    """Return all values by the names of `VARIATIONS`."""
-    return {name: getattr(variation, name.replace(".", "_")) for name in VARIATIONS}
+    return named if isinstance(named, Variation) else Variation(**resolve(VARIATIONS, named, "PushT"))
 
 
 def merge_variation(present: Variation, change: Mapping[str, Any] | Variation | None, first: Variation) -> Variation:
-    """Return what a scene becomes by a change in the middle of an episode.
-
-    Args:
-        present: as the scene is.
-        change: names -> values to change, or all of them; None goes back to `first`.
-        first: as the scene was after its reset.
+    """Return what a scene becomes by a change in the middle of an episode; see `variation_table.merge`.
 
     Raises:
         ValueError: for an unknown name, a value outside its range, or a size or shape other than the present one.
     """
-    if change is None:
-        return first
-    merged = change if isinstance(change, Variation) else make_variation(variation_names(present) | dict(change))
-    fixed = [
-        name for name in _FIXED if getattr(merged, name.replace(".", "_")) != getattr(present, name.replace(".", "_"))
-    ]
-    if fixed:
-        raise ValueError(f"{', '.join(fixed)} cannot change in the middle of an episode; pass it at reset instead")
-    return merged
+    return merge(present, change, first, make_variation, _FIXED)
 
 
 def sample_variation(rng: np.random.Generator, names: tuple[str, ...] | None = None) -> dict[str, Any]:
     """Draw values for the names (all but the shape and `goal.visible` by default), uniform over the declared ranges."""
     names = names or tuple(n for n, s in VARIATIONS.items() if s.kind in ("color", "number"))
-    return {name: _drawn(VARIATIONS[name], rng) for name in names}
-
-
-def _drawn(spec: VariationSpec, rng: np.random.Generator) -> Any:
-    if spec.kind == "color":
-        return tuple(int(v) for v in rng.integers(0, 256, 3))
-    if spec.kind == "number":
-        return float(rng.uniform(spec.low, spec.high))
-    return str(rng.choice(spec.choices)) if spec.kind == "choice" else bool(rng.integers(2))
-
-
-def _checked(name: str, value: Any) -> Any:
-    spec = VARIATIONS[name]
-    if value is None and spec.default is None:
-        return None
-    if spec.kind == "color":
-        color = np.asarray(value)
-        if color.shape != (3,) or not np.issubdtype(color.dtype, np.number) or ((color < 0) | (color > 255)).any():
-            raise ValueError(f"{name}: expected three numbers from 0 to 255, got {value!r}")
-        return tuple(int(v) for v in color)
-    if spec.kind == "choice":
-        if value not in spec.choices:
-            raise ValueError(f"{name}: expected one of {', '.join(spec.choices)}, got {value!r}")
-        return value
-    if spec.kind == "bool":
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name}: expected True or False, got {value!r}")
-        return bool(value)
-    if not isinstance(value, int | float | np.number) or not spec.low <= float(value) <= spec.high:
-        raise ValueError(f"{name}: expected a number from {spec.low:g} to {spec.high:g}, got {value!r}")
-    return float(value)
+    check_names(VARIATIONS, names, "PushT")
+    return {name: draw(VARIATIONS[name], rng) for name in names}

@@ -34,6 +34,10 @@ class TwoRoomPlayground:
         """The agent."""
         return ("agent",)
 
+    def place(self, state: np.ndarray, handle: str) -> tuple[float, float]:
+        """Return where the agent's centre is."""
+        return float(state[0]), float(state[1])
+
     def grab(self, state: np.ndarray, x: float, y: float) -> str | None:
         """Return "agent" within two radii of its centre, since it is small, else None."""
         reach = 2.0 * float(np.asarray(self._scene.agent_radius))

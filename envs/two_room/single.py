@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
+from ..scene_env import first_row
 from .env import Observation, ObservationType, TwoRoomVectorEnv
 
 __all__ = ["TwoRoomEnv"]
@@ -53,7 +54,7 @@ class TwoRoomEnv(gymnasium.Env[Observation, npt.NDArray[Any]]):
         super().reset(seed=seed)
         self._batch.np_random = self.np_random
         observation, info = self._batch.reset(options=options)
-        return _first(observation), _first(info)
+        return first_row(observation), first_row(info)
 
     def step(self, action: npt.NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Moves the agent by one environment step; action (2,) float, clipped to [-1, 1].
@@ -65,7 +66,7 @@ class TwoRoomEnv(gymnasium.Env[Observation, npt.NDArray[Any]]):
         if action.shape != (2,):
             raise ValueError(f"the action must have shape (2,); got {action.shape}")
         observation, reward, terminated, _, info = self._batch.step(action[None])
-        return _first(observation), float(reward[0]), bool(terminated[0]), False, _first(info)
+        return first_row(observation), float(reward[0]), bool(terminated[0]), False, first_row(info)
 
     def set_state(self, state: npt.ArrayLike) -> None:
         """Puts the agent at a free place (2,); goal, time and scene stay. Raises ValueError if it overlaps a wall."""
@@ -81,11 +82,11 @@ class TwoRoomEnv(gymnasium.Env[Observation, npt.NDArray[Any]]):
 
     def observe(self) -> Observation:
         """The observation of the present state, without a step."""
-        return _first(self._batch.observe())
+        return first_row(self._batch.observe())
 
     def info(self) -> dict[str, Any]:
         """The info of the present state, as a step would return it."""
-        return _first(self._batch.info())
+        return first_row(self._batch.info())
 
     def render(self) -> npt.NDArray[np.uint8] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A frame for people, (224, 224, 3) uint8, without the goal; None if ``render_mode`` is not "rgb_array"."""
@@ -95,8 +96,3 @@ class TwoRoomEnv(gymnasium.Env[Observation, npt.NDArray[Any]]):
     def close(self) -> None:
         """Closes the window, if one is open."""
         self._batch.close()
-
-
-def _first(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Takes the batch axis off; what was (1,) becomes a Python number."""
-    return {key: value[0].item() if value.ndim == 1 else value[0] for key, value in batch.items()}

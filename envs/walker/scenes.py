@@ -18,7 +18,7 @@ from .variations import VARIATIONS, Variation, make_variation
 if TYPE_CHECKING:
     from .render import Renderer
 
-__all__ = ["OBS_TYPES", "SceneOptions", "Scenes", "Start", "draw_state", "make_start", "per_scene"]
+__all__ = ["OBS_TYPES", "SceneOptions", "Scenes", "Start", "draw_state", "make_start"]
 
 OBS_TYPES = ("state", "features", "pixels", "pixels_state")
 _BOUND = 1e6
@@ -101,17 +101,28 @@ def make_start(options: Mapping[str, Any], default: Variation, rng: np.random.Ge
 
 
 class Scenes:
-    """B walkers stepped together.
+    """B walkers stepped together: a `wmkit.envs.scene_env.SceneBatch`.
 
-    Attributes after `reset`:
+    Args:
+        options: what the walkers are observed by.
+        count: B.
+        reward: of all walkers, until a reset or `set_reward` names another.
+        variation: of episodes whose reset names none.
+
+    Attributes after `begin`:
         states: float64 (B, 18).
-        rewards: float64 (B,), of the last step; 0 after a reset.
+        successes: bool (B,), False: a walker never arrives.
     """
 
-    def __init__(self, options: SceneOptions, count: int, reward: RewardFunction) -> None:
+    render_size = 480
+
+    def __init__(self, options: SceneOptions, count: int, reward: RewardFunction, variation: Variation) -> None:
         self.options = options
+        self.observation_space, self.action_space = options.observation_space, options.action_space
         self.states = np.zeros((count, STATE_SIZE))
-        self.rewards = np.zeros(count)
+        self.successes = np.zeros(count, bool)
+        self._default = variation
+        self._rewards = np.zeros(count)
         self._functions = [reward] * count
         self._variations = [Variation()] * count
         self._stuck = np.zeros((count, STATE_SIZE))
@@ -122,32 +133,39 @@ class Scenes:
         self._pool: ThreadPoolExecutor | None = None
         self._renderers: dict[int, Renderer] = {}
 
-    def reset(self, starts: Mapping[int, Start]) -> None:
-        """Begin new episodes of the walkers whose index is given."""
+    def begin(self, options: Mapping[int, Mapping[str, Any]], rngs: Sequence[np.random.Generator]) -> None:
+        """Begin new episodes of the walkers whose index is given; see `make_start` for the options."""
+        starts = {index: make_start(one, self._default, rngs[index]) for index, one in options.items()}
         for index, start in starts.items():
-            self.rewards[index] = 0.0
+            self._rewards[index] = 0.0
             self._place(index, start.state)
-            self.set_variation(index, start.variation)
+            self._vary(index, start.variation)
             self._stuck[index] = start.state
             self._functions[index] = start.reward or self._functions[index]
             self._started[index] = True
 
-    def set_state(self, index: int, state: Array) -> None:
-        """Put one walker into another state (18,); its variation, what a broken sensor shows and its reward stay."""
-        if not self._started[index]:
+    def set_states(self, rows: NDArray[np.int64], states: Array) -> None:
+        """Put walkers (M,) into other states (M, 18); variations, what a broken sensor shows and rewards stay.
+
+        Raises:
+            ValueError: before the first reset, or for states of another length or not finite.
+        """
+        if states.shape[1:] != (STATE_SIZE,) or not np.isfinite(states).all():
+            raise ValueError(f"state: expected {STATE_SIZE} finite numbers, got shape {states.shape[1:]}")
+        if not self._started[rows].all():
             raise ValueError("call reset() before set_state()")
-        self._place(index, state)
+        for index, state in zip(rows.tolist(), states, strict=True):
+            self._place(index, state)
 
     def variations(self) -> list[dict[str, float]]:
         """The present variation of each walker, all names -> numbers."""
         return [variation.named() for variation in self._variations]
 
-    def set_variation(self, index: int, variation: Variation) -> None:
-        """Change one walker's physics and sensors from now on; a sensor that breaks freezes at the present value."""
-        if variation.broken_sensor != self._variations[index].broken_sensor:
-            self._stuck[index] = self.states[index]
-        self._variations[index] = variation
-        self._models[index] = shared_model(variation.dynamics)
+    def set_variations(self, changes: Mapping[int, str | Mapping[str, Any] | Variation | None]) -> None:
+        """Change physics and sensors of the walkers given from now on; nothing is changed if one is refused."""
+        new = {index: make_variation(one) for index, one in changes.items()}
+        for index, variation in new.items():
+            self._vary(index, variation)
 
     def set_reward(self, index: int, function: RewardFunction) -> None:
         """Change one walker's reward from the next step on."""
@@ -187,8 +205,12 @@ class Scenes:
             found["features"] = features(self._sensed())
         return found
 
-    def info(self) -> dict[str, Any]:
-        """Batched info: the true "state" (B, 18) and "variation", name -> (B,)."""
+    def rewards(self) -> Array:
+        """Of the last step, (B,); 0 after a reset."""
+        return self._rewards.copy()
+
+    def info(self, with_goal_pixels: bool = False) -> dict[str, Any]:
+        """Batched info: the true "state" (B, 18) and "variation", name -> (B,); there are no goals to show."""
         named = [variation.named() for variation in self._variations]
         return {
             "state": self.states.copy(),
@@ -213,6 +235,13 @@ class Scenes:
         data.qpos[:], data.qvel[:] = np.split(state, 2)
         self.states[index] = state
 
+    def _vary(self, index: int, variation: Variation) -> None:
+        """Change one walker's physics and sensors; a sensor that breaks freezes at the present value."""
+        if variation.broken_sensor != self._variations[index].broken_sensor:
+            self._stuck[index] = self.states[index]
+        self._variations[index] = variation
+        self._models[index] = shared_model(variation.dynamics)
+
     def _advance(self, rows: NDArray[np.int64], actions: Array) -> None:
         """Step the physics of the given rows, by threads where there are many."""
         if len(rows) < _THREADED_FROM:
@@ -234,7 +263,7 @@ class Scenes:
         functions = [self._functions[index] for index in rows.tolist()]
         for function in {id(one): one for one in functions}.values():
             same = rows[[one is function for one in functions]]
-            self.rewards[same] = evaluate_reward(function, self.states[same], actions[same])
+            self._rewards[same] = evaluate_reward(function, self.states[same], actions[same])
 
     def _sensed(self) -> Array:
         """States (B, 18) as the sensors read them."""
@@ -252,24 +281,3 @@ class Scenes:
 
             self._renderers[size] = Renderer(size)
         return self._renderers[size]
-
-
-def per_scene(options: Mapping[str, Any] | None, count: int) -> list[dict[str, Any]]:
-    """Split batched reset options into one mapping a walker.
-
-    Args:
-        options: "state" with one row for all or B rows; "task" and "variation" one for all or B of them.
-        count: B.
-
-    Raises:
-        ValueError: if a batch has another length than B.
-    """
-    split: list[dict[str, Any]] = [{} for _ in range(count)]
-    for name, value in (options or {}).items():
-        batched = np.ndim(value) > 1 if name == "state" else isinstance(value, Sequence) and not isinstance(value, str)
-        rows = value if batched else [value] * count
-        if len(rows) != count:
-            raise ValueError(f"{name}: expected one or {count} (the number of environments), got {len(rows)}")
-        for one, row in zip(split, rows, strict=True):
-            one[name] = row
-    return split

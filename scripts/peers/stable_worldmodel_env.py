@@ -5,11 +5,14 @@ Requests (see `serving.serve`):
     describe    versions, and the cases that there are
     step        takes steps with random actions; their seconds
 
-Its observations are states, so a frame is a step and a `render()`. Its TwoRoom draws 224 pixels only.
+Its observations are states, so a frame is a step and a `render()`. Its TwoRoom draws 224 pixels only. What stands for
+PushCube is its cube of OGBench, which needs `ogbench` beside it.
 """
 
 import importlib
 import importlib.metadata
+import importlib.util
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +23,9 @@ _CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "pusht/pixels/64": ("pusht.env", "PushT", {"resolution": 64}),
     "pusht/pixels/96": ("pusht.env", "PushT", {"resolution": 96}),
     "pusht/pixels/224": ("pusht.env", "PushT", {"resolution": 224}),
+    "push-cube/pixels/64": ("ogbench", "CubeEnv", {"env_type": "single", "height": 64, "width": 64}),
 }
+_NEEDS = {"push-cube/pixels/64": "ogbench"}
 _PACKAGES = ("stable-worldmodel", "pymunk", "torch")
 
 _running: dict[str, Iterator[None]] = {}
@@ -31,7 +36,9 @@ def describe() -> dict[str, Any]:
     importlib.import_module("stable_worldmodel")
     importlib.import_module("torch").set_num_threads(1)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"packages": versions, "cases": list(_CASES)}
+    there = [case for case in _CASES if case not in _NEEDS or importlib.util.find_spec(_NEEDS[case])]
+    versions |= {_NEEDS[case]: importlib.metadata.version(_NEEDS[case]) for case in there if case in _NEEDS}
+    return {"packages": versions, "cases": there}
 
 
 def step(case: str, count: int, episode: int) -> dict[str, Any]:
@@ -50,7 +57,8 @@ def _endless(case: str, episode: int) -> Iterator[None]:
     """Take one step at a time, for ever."""
     module, name, options = _CASES[case]
     env = getattr(importlib.import_module(f"stable_worldmodel.envs.{module}"), name)(**options)
-    actions = importlib.import_module("numpy").random.default_rng(0).uniform(-1, 1, (episode, 2)).astype("float32")
+    size = (episode, *env.action_space.shape)
+    actions = importlib.import_module("numpy").random.default_rng(0).uniform(-1, 1, size).astype("float32")
     while True:
         env.reset(seed=0)
         for action in actions:
@@ -61,6 +69,7 @@ def _endless(case: str, episode: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("MUJOCO_GL", "egl")
     from serving import serve
 
     serve({"describe": describe, "step": step})

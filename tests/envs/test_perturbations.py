@@ -13,9 +13,10 @@ from wmkit.envs.perturbations import PERTURBATIONS, PerturbedEnv, PerturbedVecto
 from wmkit.errors import UserError
 
 TASKS = {name: registry.load("environments", name) for name in registry.names("environments")}
-PICTURED = {"pusht": "pixels_state", "two-room": "pixels_state", "walker": "state"}
+PICTURED = {"push-cube": "state", "pusht": "pixels_state", "two-room": "pixels_state", "walker": "state"}
 """What is observed here: everything that needs no OpenGL."""
 SUPPORTED = {
+    "push-cube": set(PERTURBATIONS) - {"colour", "occlusion", "lighting"},
     "pusht": set(PERTURBATIONS) - {"mass"},
     "two-room": set(PERTURBATIONS) - {"mass"},
     "walker": set(PERTURBATIONS) - {"colour", "occlusion", "lighting"}

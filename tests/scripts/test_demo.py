@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -54,6 +55,32 @@ def test_the_whole_command_without_a_display(folder, tmp_path, capsys, monkeypat
     assert 1 <= int(found[1]) <= 23, "20 a second"
     assert int(found[2]) >= 1
     assert record.read_bytes()[:4] == b"GIF8"
+
+
+def test_a_scene_that_opengl_draws_goes_on_in_the_sessions_thread(tmp_path):
+    pytest.importorskip("mujoco")
+    options = {"channels": (8, 8, 8), "hidden": 16}
+    model = LeWM(LeWMConfig(32, 8, 5, (-1, -1), (1, 1), 0.5, history=1, encoder_options=options))
+    model.set_action_statistics([0, 0], [0.5, 0.5])
+    planning = {"planner": "mppi", "samples": 8, "iterations": 1, "horizon": 4}
+    model.save_pretrained(tmp_path, metadata={"task": "push-cube", "planning": planning})
+    session = make_session(Demo("push-cube", str(tmp_path)))
+    before = session.snapshot()
+    session.start()
+    try:
+        session.post(Command("drag", "cube", 0.2, 0.6))
+        session.post(Command("goal", x=0.7, y=0.5))
+        end = time.monotonic() + 30.0
+        while session.snapshot().tick < 3 and session.error is None and time.monotonic() < end:
+            time.sleep(0.02)
+        after = session.snapshot()
+    finally:
+        session.stop()
+    assert session.error is None
+    assert after.tick >= 3
+    assert (after.picture != before.picture).any()
+    assert (after.goal_picture != before.goal_picture).any()
+    assert len(after.goal_outline) == 3, "the cube, its top, and the finger tips"
 
 
 def test_the_model_and_the_options_decide(folder):
@@ -167,7 +194,7 @@ def test_a_model_of_another_environment_is_refused(folder, capsys):
 
 def test_an_environment_without_a_window_is_refused(folder, capsys):
     assert _demo(folder, *HEADLESS, env="walker") == 2
-    assert "those that have one: pusht, two-room" in capsys.readouterr().err
+    assert "those that have one: push-cube, pusht, two-room" in capsys.readouterr().err
 
 
 def test_without_a_model_it_says_how_to_get_one(tmp_path, monkeypatch):

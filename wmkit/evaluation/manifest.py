@@ -15,11 +15,13 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["HELD_OUT", "Manifest", "Pair", "load_manifest", "reset_options", "save_manifest"]
+__all__ = ["HELD_OUT", "KEPT", "Manifest", "Pair", "load_manifest", "reset_options", "save_manifest"]
 
 VERSION = 1
 HELD_OUT = "heldout"
 """Name of the split that no training step may see."""
+KEPT = " (kept)"
+"""Ends the reason for which candidates were counted and kept."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Manifest:
         fingerprint: of the data set, "" without one.
         split_hash: of the data set's split, "" without one.
         pairs: the pairs, P.
-        excluded: reason -> how many drawn candidates were left out for it.
+        excluded: reason -> how many drawn candidates were left out for it; those of a reason that ends in " (kept)", as
+            in "trivial (kept)", were counted and became pairs.
     """
 
     environment: str
@@ -87,6 +90,16 @@ class Manifest:
     def budgets(self) -> np.ndarray:
         """(P,) int64, environment steps."""
         return np.array([pair.budget for pair in self.pairs], np.int64)
+
+    @property
+    def remark(self) -> str:
+        """How many candidates were left out, and kept, for which reason, as one clause for tables."""
+        found: dict[str, list[str]] = {}
+        for reason, count in self.excluded.items():
+            found.setdefault("kept" if reason.endswith(KEPT) else "left out", []).append(
+                f"{count} {reason.removesuffix(KEPT)}"
+            )
+        return "; ".join(f"{verb}: {', '.join(counts)}" for verb, counts in found.items())
 
     @property
     def sha256(self) -> str:

@@ -1,4 +1,12 @@
-"""The protocols: how far away a goal is, how many steps are allowed, and which pairs count."""
+"""The protocols: how far away a goal is, how many steps are allowed, and which pairs count.
+
+"papers" draws pairs as the world-model papers do, which keep those that are solved at the start. stable-worldmodel,
+with which LeWM was measured, draws rows evenly and without repetition from all episodes, at least 25 steps before an
+episode's end; the goal is the row 25 steps on; an episode has 50 steps, and counts as solved if the environment reports
+success after any of them (`scripts/eval/config/cube.yaml`, `scripts/plan/eval_wm.py`, and `World.evaluate` of version
+0.1.1). A pair that is solved at the start is thus solved by holding still. Two things differ here: the episodes are
+held out, where those of the papers are the training data, and each episode gives about as many pairs as any other.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +16,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..tasks import Task
-from .manifest import HELD_OUT, Manifest, Pair
+from .manifest import HELD_OUT, KEPT, Manifest, Pair
 
 __all__ = ["PROTOCOLS", "SETTLING_STEPS", "Protocol", "Recording", "draw_manifest", "needs_motion"]
 
@@ -32,6 +40,7 @@ class Protocol:
         offset: environment steps between start and goal, for "window".
         budget_factor: budget over the distance in steps, for "window" and "ends"; "reset" takes the task's `max_steps`.
         rule: success rule, where the task knows it; None takes the task's first.
+        keep_trivial: whether pairs that are solved at the start stay, counted, in place of being left out.
     """
 
     name: str
@@ -40,6 +49,7 @@ class Protocol:
     offset: int = 0
     budget_factor: int = 2
     rule: str | None = None
+    keep_trivial: bool = False
 
     def default_rule(self, task: Task) -> str:
         """Return the success rule of this protocol on a task."""
@@ -50,6 +60,7 @@ PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         Protocol("short", "goal 25 steps ahead, budget 50", offset=25),
+        Protocol("papers", "as short, pairs that are solved at the start kept", offset=25, keep_trivial=True),
         Protocol("long50", "goal 50 steps ahead, budget 100", offset=50),
         Protocol("long75", "goal 75 steps ahead, budget 150", offset=75),
         Protocol("full", "the environment's own start and goal, budget max_steps", "reset", rule="coverage"),
@@ -88,7 +99,7 @@ def draw_manifest(
     split: str = HELD_OUT,
     rule: str | None = None,
 ) -> Manifest:
-    """Draw pairs, the same for the same arguments, and leave out those that need no action.
+    """Draw pairs, the same for the same arguments; those that need no action are left out or, in "papers", counted.
 
     Episodes are visited in random order, again and again with new starts, until there are enough pairs; so the pairs
     are spread over as many episodes as there are.
@@ -124,8 +135,9 @@ def draw_manifest(
 def _collect(
     task: Task, protocol: Protocol, rule: str, candidates: Iterator[Pair], count: int
 ) -> tuple[tuple[Pair, ...], dict[str, int]]:
-    """Take candidates until `count` are good; count the others by reason."""
-    excluded = {"trivial": 0} | ({"same room": 0} if protocol.source == "ends" else {})
+    """Take candidates until `count` are good; count the others, and the trivial ones in any case, by reason."""
+    trivial = f"trivial{KEPT}" if protocol.keep_trivial else "trivial"
+    excluded = {trivial: 0} | ({"same room": 0} if protocol.source == "ends" else {})
     pairs: list[Pair] = []
     seen: set[tuple[int, int]] = set()
     for pair in candidates:
@@ -136,9 +148,10 @@ def _collect(
         start, goal = np.array([pair.start], float), np.array([pair.goal], float)
         if protocol.source == "ends" and not _crosses(task, start, goal)[0]:
             excluded["same room"] += 1
-        elif task.success(start, goal, rule, False)[0]:
-            excluded["trivial"] += 1
-        else:
+            continue
+        solved = bool(task.success(start, goal, rule, False)[0])
+        excluded[trivial] += solved
+        if protocol.keep_trivial or not solved:
             pairs.append(pair)
         if len(pairs) == count:
             return tuple(pairs), excluded

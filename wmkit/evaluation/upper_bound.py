@@ -4,10 +4,13 @@ Nothing here is special to the bound: the model is the registry's "simulator", t
 behind the ordinary `Controller`. Three things make it one: it plans up to the end of the budget and asks for a success
 at any step until then, not at one step; every environment step has an action of its own; and the search starts from
 what the expert would do, followed through the simulator, because contact has local minima that noise does not leave.
+Where a plan is known that the simulator says arrives and stays, nothing is searched for.
 """
 
 import json
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,20 +18,20 @@ import torch
 from torch import Tensor
 
 from .. import registry
-from ..contracts import Context, Objective, Planner, Rollout, WorldModel
+from ..contracts import Context, Objective, Plan, Planner, PlanningBudget, Proposal, Rollout, WorldModel
 from ..control import Controller
-from ..control.advance import extend
+from ..control.advance import advance, extend
 from ..tasks import Expert, Task
 from .agents import Start
 from .protocols import SETTLING_STEPS
 
-__all__ = ["ExpertProposal", "ReachObjective", "SimulatorAgent"]
+__all__ = ["ExpertProposal", "FrugalPlanner", "ReachObjective", "SimulatorAgent"]
 
 _EXECUTED = 5
 """Environment steps after which a new plan is made."""
 _PLANNER: dict[str, Any] = {"samples": 48, "iterations": 5, "elites": 6, "std": 0.25, "noise_exponent": 2.0}
 _HORIZON = 50
-_PATIENCE = 20
+_PATIENCE = 40
 """Environment steps that the expert is followed for without coming nearer to the goal."""
 
 
@@ -89,10 +92,84 @@ class SimulatorAgent:
             model, horizon=horizon, proposal=proposal, seed=self._seed, **self._settings
         )
         return Controller(
-            planner,
+            FrugalPlanner(planner, proposal),
             lambda goal: ReachObjective(self._task, self._rule, goal),
             execute=min(_EXECUTED, horizon),
         )
+
+
+class FrugalPlanner:
+    """Searches only for rows without a plan that is known to cost nothing, which no search can better.
+
+    Known are what remains of the last plan, then what the proposal gives. The model has to be deterministic, and costs
+    must not be negative.
+    """
+
+    def __init__(self, planner: Planner, proposal: Proposal | None = None) -> None:
+        """Create a planner that leaves the search to another, and takes first candidates from a proposal."""
+        self._planner, self._proposal = planner, proposal
+
+    @property
+    def model(self) -> WorldModel:
+        """The model that is planned through."""
+        return self._planner.model
+
+    @property
+    def horizon(self) -> int:
+        """H of a plan, unless the call says otherwise."""
+        return self._planner.horizon
+
+    def plan(
+        self,
+        context: Context,
+        objective: Objective,
+        warm_start: Tensor | None = None,
+        budget: PlanningBudget | None = None,
+        *,
+        horizon: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """Plan for each of the B contexts; see `wmkit.contracts.Planner.plan`."""
+        began, steps = time.perf_counter(), self.horizon if horizon is None else horizon
+        context = advance(self.model, context, generator)
+        rows, latents = context.batch, context.latents
+        plan = Plan(
+            actions=latents.new_zeros(rows, steps, self.model.spec.block_size),
+            cost=latents.new_full((rows,), torch.inf),
+            latents=latents.new_zeros(rows, steps, latents.shape[-1]),
+            iterations=1,
+            seconds=0.0,
+            stopped="certain",
+        )
+        if warm_start is not None:
+            self._try(plan, context, objective, _fitted(warm_start, steps), generator)
+        left = (plan.cost != 0).nonzero()[:, 0]
+        if self._proposal is not None and len(left):
+            known = generator or torch.Generator(latents.device).manual_seed(0)
+            proposed = torch.zeros_like(plan.actions)
+            proposed[left] = self._proposal.propose(context.select(left), 1, steps, known)[:, 0].to(proposed)
+            self._try(plan, context, objective, proposed, generator)
+            left = (plan.cost != 0).nonzero()[:, 0]
+        if len(left):
+            warm = None if warm_start is None else warm_start[left]
+            found = self._planner.plan(
+                context.select(left), objective.select(left), warm, budget, horizon=steps, generator=generator
+            )
+            plan.actions[left], plan.cost[left] = found.actions.to(plan.actions), found.cost.to(plan.cost)
+            plan.latents[left] = found.latents.to(plan.latents)
+            plan = replace(plan, iterations=found.iterations, stopped=found.stopped, non_finite=found.non_finite)
+        return replace(plan, seconds=time.perf_counter() - began)
+
+    def _try(
+        self, plan: Plan, context: Context, objective: Objective, guesses: Tensor, generator: torch.Generator | None
+    ) -> None:
+        """Write into a plan the rows of guesses (B, H, A) that cost nothing, where it has none yet."""
+        left = (plan.cost != 0).nonzero()[:, 0]
+        tried = guesses[left].to(plan.actions)[:, None]
+        rollout = self.model.rollout(context.select(left), tried, generator)
+        free = objective.select(left).cost(rollout, tried)[:, 0] == 0
+        rows = left[free]
+        plan.actions[rows], plan.latents[rows], plan.cost[rows] = tried[free, 0], rollout.latents[free, 0], 0.0
 
 
 class ReachObjective:
@@ -187,3 +264,9 @@ def _distances(task: Task, states: Tensor, goals: Tensor, rule: str) -> Tensor:
     if task.distance is None:
         raise ValueError(f"{task.name} has no distance between states; its Task names none")
     return torch.as_tensor(task.distance(states.cpu().numpy(), goals.cpu().numpy(), rule)).to(states)
+
+
+def _fitted(actions: Tensor, horizon: int) -> Tensor:
+    """Return actions (B, H, A) cut to a horizon, or continued with their last step."""
+    missing = max(0, horizon - actions.shape[1])
+    return torch.cat((actions[:, :horizon], actions[:, -1:].expand(-1, missing, -1)), dim=1)

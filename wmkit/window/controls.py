@@ -25,7 +25,7 @@ KEYS = {
 }
 """Keys that are commands."""
 _NOTCH = np.pi / 12
-"""Radians by which one notch of the wheel turns the block."""
+"""Radians by which one notch of the wheel turns what can be turned."""
 _TURN = 2 * np.pi
 """Radians for a right-drag across the whole scene."""
 _INTERVAL = 1.0 / 15.0
@@ -45,7 +45,7 @@ class Controls:
     """Turns pygame's events into commands, and knows what the mouse holds.
 
     A movement is sent at most 15 times a second, its end at once. What is held is drawn where the mouse has it, before
-    the simulation has answered: by the playground's method `outline(state, handle) -> outlines (M, 2)` if it has one.
+    the simulation has answered.
 
     Args:
         playground: what can be grabbed.
@@ -136,11 +136,11 @@ class Controls:
             self._spinning = x
 
     def _grip(self, state: np.ndarray, x: float, y: float) -> _Place:
-        """Return how far the mouse is from the place of what it grabbed, the mean of the outline's points."""
+        """Return how far the mouse is from the place of what it grabbed."""
         if self._handle is None:
             return 0.0, 0.0
-        middle = np.concatenate(list(self._playground.outline(state, self._handle))).mean(axis=0)
-        return x - float(middle[0]), y - float(middle[1])
+        left, top = self._playground.place(state, self._handle)
+        return x - left, y - top
 
     def _move(self, place: _Place) -> None:
         """Go on with a drag or a spin."""

@@ -9,16 +9,27 @@ import torch
 import wmkit.models
 from wmkit import registry
 from wmkit.conformance import check_model
-from wmkit.contracts import Context
+from wmkit.contracts import Context, PlanningBudget
+from wmkit.control import Controller
+from wmkit.envs.push_cube.control import joints_at
+from wmkit.envs.push_cube.task import PUSH_CUBE
 from wmkit.envs.tasks import PUSHT, TWO_ROOM
+from wmkit.evaluation.upper_bound import ReachObjective
 from wmkit.models.simulator import SimulatorModel
 from wmkit.planners import CEM, RewardObjective
 
+PUSHED = [*joints_at((0.40, 0.0, 0.05))[0].tolist(), 0.481, 0.004, 0.025, 1, *[0.0] * 15]
+"""PushCube with the hand behind the cube, almost touching it."""
 STARTS = {
     "two-room": [[0.2, 0.3], [0.6, 0.8]],
     "pusht": [[256.0, 300.0, 256.0, 200.0, 0.5, 0, 0, 0, 0, 0], [100.0, 120.0, 130.0, 150.0, 2.0, 0, 0, 0, 0, 0]],
+    "push-cube": [PUSHED, [*PUSHED[:6], 0.54, 0.09, 0.025, 0.9, 0, 0, 0.19**0.5, *[0.1] * 6, 0.2, *[0.0] * 5]],
 }
-SCENES = {"two-room": {"door.position": 0.3, "agent.speed": 0.03}, "pusht": {"block.shape": "L", "agent.radius": 20.0}}
+SCENES = {
+    "two-room": {"door.position": 0.3, "agent.speed": 0.03},
+    "pusht": {"block.shape": "L", "agent.radius": 20.0},
+    "push-cube": {"cube.mass": 0.4, "cube.friction": 0.3},
+}
 
 
 def point(states, actions):
@@ -44,7 +55,7 @@ def drawn(model, b, n, h):
     return low + (high - low) * unit
 
 
-@pytest.mark.parametrize("task", [TWO_ROOM, PUSHT], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [TWO_ROOM, PUSHT, PUSH_CUBE], ids=lambda task: task.name)
 @pytest.mark.parametrize("repeat", [1, 3])
 def test_rollouts_equal_stepping_the_environment(task, repeat):
     """In a scene of its own, for every candidate, at the ends of model steps and, where asked, at every step."""
@@ -63,7 +74,7 @@ def test_rollouts_equal_stepping_the_environment(task, repeat):
         np.testing.assert_array_equal(rollout.latents[:, candidate].numpy(), seen[:, repeat - 1 :: repeat])
 
 
-@pytest.mark.parametrize("name", ["two-room", "pusht"])
+@pytest.mark.parametrize("name", ["two-room", "pusht", "push-cube"])
 def test_tasks_keep_the_contract(name):
     starts = np.array(STARTS[name])[[0, 1, 0], None]
     check_model(SimulatorModel.from_task(name), {"state": starts})
@@ -145,3 +156,48 @@ def test_mistakes_are_named():
 
 def test_the_registry_and_the_package_know_it():
     assert registry.load("models", "simulator") is wmkit.models.SimulatorModel is SimulatorModel
+
+
+def push_objective(goals):
+    """Bring the cube to the goals' place."""
+    return ReachObjective(PUSH_CUBE, "position", goals)
+
+
+@pytest.mark.parametrize("name", sorted(set(registry.names("planners")) - {"gradient"}))
+def test_every_planner_plans_through_push_cube(name):
+    """At once and in chunks alike; what a plan says it imagines is what the environment then does."""
+    model, start = SimulatorModel.from_task(PUSH_CUBE, SCENES["push-cube"], 2), np.array([PUSHED])
+    planner = registry.load("planners", name)(model, horizon=3, samples=32, iterations=2)
+    objective = push_objective(model.encode({"state": start[:, None] + 0.05 * (np.arange(25) == 6)})[:, 0])
+    plan, chunked = (
+        planner.plan(context_of(model, start), objective, budget=budget, generator=torch.Generator().manual_seed(0))
+        for budget in (None, PlanningBudget(bytes=5 * 3 * 2 * 25 * 8))
+    )
+    torch.testing.assert_close(chunked.actions, plan.actions, rtol=0, atol=0)
+    assert plan.actions.abs().max() <= 1
+    env = PUSH_CUBE.make_vector(num_envs=1, obs_type="state")
+    env.reset(options={"state": start, "variation": SCENES["push-cube"]})
+    seen = [env.step(move[None])[-1]["state"][0] for move in plan.actions[0].reshape(6, 2).numpy()]
+    np.testing.assert_array_equal(plan.latents[0].numpy(), seen[1::2])
+
+
+def test_a_planner_that_needs_gradients_says_that_a_simulator_has_none():
+    model = SimulatorModel.from_task(PUSH_CUBE)
+    with pytest.raises(ValueError, match="SimulatorModel gives costs without gradients"):
+        registry.load("planners", "gradient")(model, horizon=1, samples=2).plan(
+            context_of(model, [PUSHED]), push_objective(torch.tensor([PUSHED], dtype=torch.float64))
+        )
+
+
+def test_cem_pushes_a_cube_through_the_simulator_behind_the_controller():
+    model = SimulatorModel.from_task(PUSH_CUBE, action_repeat=5)
+    planner = CEM(model, horizon=3, samples=32, iterations=4, elites=6, std=0.5, seed=1)
+    controller = Controller(planner, push_objective)
+    env = PUSH_CUBE.make(obs_type="state")
+    observation, info = env.reset(options={"state": PUSHED, "goal": (0.55, 0.03)})
+    controller.set_goal({"state": info["goal_state"]}, steps=20)
+    for _ in range(20):
+        observation, _, solved, _, info = env.step(controller.act({"state": observation["state"]}))
+        if solved:
+            return
+    pytest.fail(f"the cube is at {observation['state'][6:8]}")

@@ -87,3 +87,23 @@ def test_needs_motion_looks_at_the_block_alone_and_wraps_angles(task):
     goals = np.array([[99, 0, 0, 99], [0, 6, 0, 0], [0, 4, 0, 0], [0, 0, 2 * np.pi, 0], [0, 0, 2 * np.pi - 0.2, 0]])
     assert needs_motion(pusht, starts, goals).tolist() == [False, True, False, False, True]
     assert needs_motion(task, starts[:, :2], goals[:, :2]) is None
+
+
+def test_papers_keeps_and_counts_what_short_leaves_out(task, recordings):
+    short, papers = (draw_manifest(task, PROTOCOLS[name], 40, 2, recordings=recordings) for name in ("short", "papers"))
+    solved = task.success(papers.starts, papers.goals, "distance", False)
+    assert 0 < solved.sum() < 40
+    assert papers.excluded == {"trivial (kept)": solved.sum()}
+    assert papers.remark == f"kept: {solved.sum()} trivial"
+    assert short.remark == f"left out: {short.excluded['trivial']} trivial"
+    assert set(papers.budgets.tolist()) == {50}
+    kept = [pair for pair, trivial in zip(papers.pairs, solved, strict=True) if not trivial]
+    assert kept == list(short.pairs[: len(kept)])
+
+
+def test_papers_draws_from_episodes_in_which_nothing_happens(task):
+    still = [Recording(0, np.full((60, 2), 0.25), np.zeros((59, 2)))]
+    manifest = draw_manifest(task, PROTOCOLS["papers"], 20, recordings=still)
+    assert len({pair.start_row for pair in manifest.pairs}) == 20
+    assert manifest.excluded == {"trivial (kept)": 20}
+    assert "kept" in PROTOCOLS["papers"].text

@@ -10,12 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wmkit.models
+from wmkit.conformance import check_planner
 from wmkit.contracts import Context, Rollout
+from wmkit.envs.push_cube.task import PUSH_CUBE
 from wmkit.envs.tasks import PUSHT, TWO_ROOM
 from wmkit.evaluation.manifest import Manifest, Pair, load_manifest
+from wmkit.evaluation.protocols import PROTOCOLS, draw_manifest, needs_motion
 from wmkit.evaluation.runner import evaluate
-from wmkit.evaluation.upper_bound import ExpertProposal, ReachObjective, SimulatorAgent
+from wmkit.evaluation.upper_bound import ExpertProposal, FrugalPlanner, ReachObjective, SimulatorAgent
+from wmkit.linear_model import LinearModel
 from wmkit.models.simulator import SimulatorModel
+from wmkit.planners import CEM
 
 DOORS = ({"door.position": 0.25}, {"door.position": 0.75})
 
@@ -112,3 +117,74 @@ def test_a_task_without_a_simulator_or_a_distance_is_refused():
     for missing in ("simulator", "distance"):
         with pytest.raises(ValueError, match="two-room has no simulator or no distance"):
             SimulatorAgent(dataclasses.replace(TWO_ROOM, **{missing: None}), "distance")
+
+
+def test_push_cubes_own_task_is_solved_and_settled():
+    """By the protocol `full`, whose rule it does not know: its first rule, its own budget, pairs that need a push."""
+    manifest = draw_manifest(PUSH_CUBE, PROTOCOLS["full"], 3, seed=4)
+    assert manifest.rule == "position"
+    assert set(manifest.budgets) == {PUSH_CUBE.max_steps}
+    assert needs_motion(PUSH_CUBE, manifest.starts, manifest.goals).all()
+    short = dataclasses.replace(manifest, pairs=tuple(dataclasses.replace(pair, budget=60) for pair in manifest.pairs))
+    found = evaluate(PUSH_CUBE, short, SimulatorAgent(PUSH_CUBE, "position"))
+    assert found.success.all()
+    assert found.strict.all()
+
+
+@given(st.tuples(*[st.floats(-1.2, 1.2)] * 3))
+def test_push_cubes_distance_is_zero_only_well_within_success(shift):
+    goal = np.zeros(25)
+    goal[6:10] = 0.5, 0.0, 0.025, 1.0
+    state = np.full(25, 0.7)
+    state[6:9] = goal[6:9] + 0.025 * np.array(shift)
+    distance = float(PUSH_CUBE.distance(state, goal, "position"))
+    if distance == 0:
+        assert bool(PUSH_CUBE.success(state[None], goal[None], "position", True)[0])
+    if not bool(PUSH_CUBE.success(state[None], goal[None], "position", False)[0]):
+        assert distance >= 0.64
+
+
+class Counting(CEM):
+    """Remembers how many rows it was asked to search for."""
+
+    asked: tuple[int, ...] = ()
+
+    def plan(self, context, *arguments, **options):
+        self.asked = (*self.asked, context.batch)
+        return super().plan(context, *arguments, **options)
+
+
+class Rightwards:
+    """Proposes going right for four steps, then resting."""
+
+    def propose(self, context, n, horizon, generator):
+        actions = torch.zeros(context.batch, n, horizon, 2, dtype=torch.float64)
+        actions[:, :, :4, 0] = 1
+        return actions
+
+
+def test_only_rows_without_a_plan_that_costs_nothing_are_searched_for():
+    """Row 0 has such a warm start, row 1 such a proposal, row 2 neither."""
+    model = SimulatorModel.from_task(TWO_ROOM, action_repeat=1)
+    step = 5 / 224
+    starts = np.array([[0.1, 0.2], [0.1, 0.5], [0.1, 0.8]])
+    goals = starts + step * np.array([[0, 4], [4, 0], [0, -4]])
+    search = Counting(model, horizon=8, samples=40, iterations=3, elites=8, seed=0)
+    planner = FrugalPlanner(search, Rightwards())
+    warm = torch.zeros(3, 6, 2, dtype=torch.float64)
+    warm[:, :4, 1] = 1
+    objective = ReachObjective(TWO_ROOM, "distance", torch.from_numpy(goals))
+    plan = planner.plan(context_of(model, starts, goals), objective, warm)
+    assert search.asked == (1,)
+    assert plan.cost[:2].tolist() == [0, 0]
+    torch.testing.assert_close(plan.actions[0, :6], warm[0])
+    assert plan.actions[0, 6:].abs().max() == 0
+    assert plan.actions[1, :4].tolist() == [[1, 0]] * 4
+    assert plan.actions[2, :, 1].sum() < 0
+    follows = model.rollout(context_of(model, starts, goals), plan.actions[:, None])
+    torch.testing.assert_close(plan.latents, follows.latents[:, 0])
+    torch.testing.assert_close(plan.cost, objective.cost(follows, plan.actions[:, None])[:, 0])
+
+
+def test_the_frugal_planner_is_a_planner():
+    check_planner(FrugalPlanner(CEM(LinearModel(torch.eye(2), torch.eye(2)), horizon=3, samples=30, iterations=3)))

@@ -1,0 +1,257 @@
+"""OGBench's cube: its own trajectories and pictures bit for bit, and wmkit's conventions round them."""
+
+import functools
+import warnings
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+from wmkit.envs.ogbench import OGBenchCubeEnv, OGBenchCubeVectorEnv, is_success
+from wmkit.envs.ogbench.engine import load_ogbench, shared_engine
+from wmkit.envs.ogbench.scenes import make_start
+from wmkit.envs.ogbench.state import COLUMNS, CUBE, POSITIONS, SHORT_SIZE, STATE_SIZE, SUCCESS_DISTANCE, VELOCITIES
+from wmkit.envs.ogbench.task import OGBENCH_CUBE
+from wmkit.errors import UserError
+
+pytest.importorskip("ogbench")
+
+
+@functools.lru_cache
+def _raw(ob_type="states"):
+    """OGBench's own environment, untouched by wmkit; recording with a random cube and target."""
+    cube = load_ogbench("envs.cube_env")
+    return cube.CubeEnv("single", ob_type=ob_type, width=64, height=64, visualize_info=False, mode="data_collection")
+
+
+@functools.lru_cache
+def _can_draw():
+    try:
+        OGBenchCubeEnv().reset(seed=0)
+    except UserError as error:
+        return "OpenGL" not in str(error)
+    return True
+
+
+def _actions(count, steps=40, seed=0):
+    """Random actions that bring the hand down to the table."""
+    actions = np.random.default_rng(seed).uniform(-1, 1, (steps, count, 5))
+    actions[..., 2] -= 0.5
+    return np.clip(actions, -1, 1).astype(np.float32)
+
+
+def _vector(count=2, **options):
+    return OGBenchCubeVectorEnv(count, **({"obs_type": "state", "autoreset_mode": "disabled"} | options))
+
+
+def test_a_trajectory_is_ogbenchs_own():
+    engine, raw = shared_engine(), _raw()
+    state, goal = engine.draw(7)
+    _, info = raw.reset(seed=7)
+    np.testing.assert_array_equal(state[POSITIONS], info["qpos"])
+    for action in _actions(1, 60)[:, 0]:
+        info = raw.step(action)[-1]
+        state = engine.advance(state, action)
+        np.testing.assert_array_equal(state[POSITIONS], info["qpos"])
+        np.testing.assert_array_equal(state[VELOCITIES], info["qvel"])
+        said = engine.describe(state, goal)
+        for key in ("proprio/effector_pos", "proprio/effector_yaw", "proprio/gripper_opening"):
+            np.testing.assert_array_equal(said[key], info[key])
+        for key in ("proprio/gripper_contact", "privileged/block_0_pos", "privileged/target_block_pos"):
+            np.testing.assert_array_equal(said[key], info[key])
+
+
+def test_success_is_ogbenchs_own():
+    engine, raw = shared_engine(), _raw()
+    state, goal = engine.draw(3)
+    raw.reset(seed=3)
+    expert, said = OGBENCH_CUBE.expert(0), []
+    expert.reset(state, goal, {})
+    for _ in range(120):
+        action = expert.act(state)
+        said.append(raw.step(action)[-1]["success"])
+        state = engine.advance(state, action)
+        assert said[-1] == is_success(state, goal)
+    assert {True, False} == set(said)
+
+
+def test_strict_halves_the_tolerance():
+    states = np.zeros((3, STATE_SIZE))
+    states[:, CUBE.start] = SUCCESS_DISTANCE * np.array([0.49, 0.51, 1.01])
+    goal = np.zeros(STATE_SIZE)
+    assert OGBENCH_CUBE.success(states, goal, "position", False).tolist() == [True, True, False]
+    assert OGBENCH_CUBE.success(states, goal, "position", True).tolist() == [True, False, False]
+    assert OGBENCH_CUBE.distance is not None
+    far = OGBENCH_CUBE.distance(states, goal, "position")
+    assert far[0] < far[1] < far[2]
+
+
+def test_a_state_restores_exactly_in_the_middle_of_an_episode():
+    env, actions = _vector(1), _actions(1)
+    env.reset(seed=5)
+    history = [env.step(action)[0]["state"][0] for action in actions]
+    other = OGBenchCubeEnv("state")
+    other.reset(seed=0)
+    other.set_state(history[19])
+    for action, expected in zip(actions[20:, 0], history[20:], strict=True):
+        np.testing.assert_array_equal(other.step(action)[0]["state"], expected)
+
+
+def test_positions_and_velocities_alone_are_a_state_as_in_ogbenchs_set_state():
+    full, raw = shared_engine().draw(1)[0], _raw()
+    env = OGBenchCubeEnv("state")
+    state = env.reset(options={"state": full[:SHORT_SIZE], "goal": full[:SHORT_SIZE]})[0]["state"]
+    np.testing.assert_array_equal(state[:SHORT_SIZE], full[:SHORT_SIZE])
+    raw.reset(seed=2)
+    raw.set_state(full[POSITIONS], full[VELOCITIES])
+    np.testing.assert_allclose(state[61:64], raw.compute_ob_info()["proprio/effector_pos"], atol=1e-12)
+    assert env.info()["success"]
+
+
+def test_a_seed_fixes_everything_and_a_batch_equals_its_environments():
+    first, second = (_vector(3).reset(seed=4)[1] for _ in range(2))
+    np.testing.assert_array_equal(first["state"], second["state"])
+    np.testing.assert_array_equal(first["goal_state"], second["goal_state"])
+    assert len(np.unique(first["state"], axis=0)) == 3
+    batch, actions = _vector(3), _actions(3, 10)
+    batch.reset(options={"state": first["state"], "goal": first["goal_state"]})
+    singles = [OGBenchCubeEnv("state") for _ in range(3)]
+    for env, state, goal in zip(singles, first["state"], first["goal_state"], strict=True):
+        env.reset(options={"state": state, "goal": goal})
+    for action in actions:
+        states, rewards, terminated, _, info = batch.step(action)
+        for i, env in enumerate(singles):
+            observation, reward, done, _, said = env.step(action[i])
+            np.testing.assert_array_equal(observation["state"], states["state"][i])
+            assert (reward, done, said["success"]) == (rewards[i], terminated[i], info["success"][i])
+
+
+def test_draws_are_ogbenchs_and_goals_have_the_hand_elsewhere():
+    info = _vector(30).reset(seed=0)[1]
+    cubes = np.concatenate([info["state"][:, CUBE], info["goal_state"][:, CUBE]])
+    assert (cubes >= (0.3, -0.3, 0.0)).all()
+    assert (cubes <= (0.55, 0.3, 0.03)).all()
+    assert (np.ptp(cubes, axis=0)[:2] > (0.2, 0.5)).all()
+    assert (np.abs(info["state"][:, 61:64] - info["goal_state"][:, 61:64]).max(axis=1) > 1e-3).all()
+
+
+def test_no_start_is_solved():
+    solved = [seed for seed in range(100) if is_success(*shared_engine().draw(seed))]
+    assert solved
+
+    class Unlucky:
+        numbers = iter([*solved, 1234])
+
+        def integers(self, high):
+            return next(self.numbers)
+
+    start = make_start(shared_engine(), {}, Unlucky())
+    np.testing.assert_array_equal(start.goal, shared_engine().draw(1234)[1])
+    assert not is_success(start.state, start.goal)
+
+
+def test_the_simulator_is_the_environment():
+    assert OGBENCH_CUBE.simulator is not None
+    env, actions = _vector(2), _actions(2, 6)
+    start = env.reset(seed=8)[1]["state"]
+    imagined = OGBENCH_CUBE.simulator({})(start, np.float64(actions).transpose(1, 0, 2)[:, None])
+    real = np.stack([env.step(action)[0]["state"] for action in actions], axis=1)
+    np.testing.assert_array_equal(imagined[:, 0], real)
+    with pytest.raises(ValueError, match="has none"):
+        OGBENCH_CUBE.simulator({"cube.color": 1})
+
+
+def test_set_state_and_reset_mask_touch_their_rows_alone():
+    env = _vector(3)
+    before = env.reset(seed=0)[1]
+    mask, new = np.array([False, True, False]), shared_engine().draw(99)[0]
+    env.set_state(np.where(mask[:, None], new, np.nan), mask)
+    np.testing.assert_array_equal(env.info()["state"], np.where(mask[:, None], new, before["state"]))
+    np.testing.assert_array_equal(env.info()["goal_state"], before["goal_state"])
+    after = env.reset(seed=50, options={"reset_mask": ~mask})[1]
+    assert (after["state"] != env.observe()["state"]).sum() == 0
+    np.testing.assert_array_equal((after["goal_state"] != before["goal_state"]).any(axis=1), ~mask)
+
+
+def test_next_step_autoreset_restarts_what_has_ended():
+    env = _vector(2, max_episode_steps=3, autoreset_mode=AutoresetMode.NEXT_STEP)
+    options = {
+        "state": shared_engine().draw(0)[0],
+        "goal": np.stack([shared_engine().draw(seed)[1] for seed in (1, 2)]),
+    }
+    env.reset(seed=0, options=options)
+    truncated = [bool(env.step(np.zeros((2, 5)))[3].all()) for _ in range(3)]
+    assert truncated == [False, False, True]
+    before = env.info()["goal_state"]
+    _, rewards, terminated, cut, info = env.step(np.zeros((2, 5)))
+    assert not (rewards.astype(bool) | terminated | cut).any()
+    assert (info["goal_state"] != before).any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda env: env.reset(options={"variation": {"cube.color": 1}}),
+        lambda env: env.set_variation({"cube.color": 1}),
+        lambda env: env.reset(options={"state": np.zeros(9)}),
+        lambda env: env.reset(options={"goal": np.zeros((7, STATE_SIZE))}),
+        lambda env: env.reset(options={"goal": np.full(STATE_SIZE, np.nan)}),
+        lambda env: env.reset(options={"stat": 1}),
+        lambda env: env.step(np.full((2, 5), np.nan)),
+        lambda env: env.step(np.zeros((2, 4))),
+        lambda env: _vector(2).step(np.zeros((2, 5))),
+        lambda env: _vector(2).set_state(np.zeros((2, STATE_SIZE))),
+        lambda env: env.set_state(np.zeros((3, STATE_SIZE))),
+    ],
+)
+def test_mistakes_are_refused(change):
+    env = _vector(2)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"variation|state|goal|stat|action|reset"):
+        change(env)
+
+
+def test_no_variation_is_no_mistake():
+    env, single = _vector(2), OGBenchCubeEnv("state")
+    env.reset(options={"variation": [{}, {}]})
+    env.set_variation(None)
+    single.reset(options={"variation": {}})
+    assert env.variations() == [{}, {}]
+    assert single.variation() == {}
+
+
+def test_the_columns_are_named_and_units_tell_the_cube():
+    assert len(COLUMNS) == STATE_SIZE
+    assert len({column.name for column in COLUMNS}) == STATE_SIZE
+    assert OGBENCH_CUBE.columns(("cube_x", "cube_y", "cube_z")) == tuple(range(CUBE.start, CUBE.stop))
+    assert OGBENCH_CUBE.columns(("hand_x", "hand_z", "gripper_contact")) == (61, 63, 73)
+
+
+def test_check_env_has_nothing_to_say():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_env(OGBenchCubeEnv("state"), skip_render_check=True)
+    assert not [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+
+
+def test_the_picture_is_ogbenchs_own_and_shows_no_goal():
+    if not _can_draw():
+        pytest.skip("no OpenGL here")
+    raw = _raw("pixels")
+    try:
+        expected = raw.reset(seed=11)[0]
+    except Exception as error:
+        pytest.skip(f"OGBench itself finds no OpenGL without MUJOCO_GL=egl: {error}")
+    state, goal = shared_engine().draw(11)
+    other = shared_engine().draw(12)[1]
+    env = _vector(2, obs_type="pixels_state")
+    observation, info = env.reset(options={"state": state, "goal": np.stack([goal, other])})
+    assert observation in env.observation_space
+    np.testing.assert_array_equal(observation["pixels"][0], expected)
+    np.testing.assert_array_equal(observation["pixels"][0], observation["pixels"][1])
+    assert (info["goal_pixels"][0] != info["goal_pixels"][1]).any()
+    env.reset(options={"state": goal})
+    np.testing.assert_array_equal(env.observe()["pixels"][0], info["goal_pixels"][0])
+    env.close()
+    raw._renderer.close()
