@@ -1,7 +1,7 @@
 """Floors and bounds on OGBench's cube, by the papers' pairs and by pairs that are not solved at the start.
 
     pip install 'wmkit[ogbench]'
-    wmkit collect ogbench-cube --episodes 250 --noise 0.05 --linger 200 --env obs_type=state --out data/ogbench
+    wmkit collect ogbench-cube --episodes 500 --noise 0.05 --linger 200 --env obs_type=state --out data/ogbench
     python benchmarks/ogbench_floors.py data/ogbench
 
 The agents need no model: random actions and holding still below, the recorded actions and the scripted expert above.

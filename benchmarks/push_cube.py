@@ -10,6 +10,8 @@ without pictures, and "physics" is the simulator that plans are searched with, o
 control step of one environment. Leave the machine alone while it runs.
 """
 
+# pyright: reportMissingImports=false
+
 import json
 import os
 from collections.abc import Callable, Iterator

@@ -49,7 +49,7 @@ class PushCubeSimulator:
         Raises:
             ValueError: shapes that do not fit.
         """
-        states, actions = np.asarray(states, np.float64), np.asarray(actions, np.float64).clip(-1.0, 1.0)
+        states, actions = np.asarray(states, np.float64), np.clip(np.asarray(actions, np.float64), -1.0, 1.0)
         sizes = tuple(ACTION_MODES.values())
         if states.shape != (len(actions), STATE_SIZE) or actions.ndim != 4 or actions.shape[3] not in sizes:
             raise ValueError(

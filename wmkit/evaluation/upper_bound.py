@@ -38,7 +38,8 @@ _PATIENCE = 40
 class SimulatorAgent:
     """Plans through the simulator of each pair's scene towards the goal's state, until the end of its budget.
 
-    Pairs of one scene and one budget share a controller, so an agent does the same side by side and alone.
+    Pairs of one scene and one budget share a controller. What a search draws depends on how many searches there were
+    before it, so a pair that is searched for may be solved in another way beside others than alone.
     """
 
     name, observes = "simulator", "state"
@@ -145,8 +146,8 @@ class FrugalPlanner:
             self._try(plan, context, objective, _fitted(warm_start, steps), generator)
         left = (plan.cost != 0).nonzero()[:, 0]
         if self._proposal is not None and len(left):
-            known = generator or torch.Generator(latents.device).manual_seed(0)
             proposed = torch.zeros_like(plan.actions)
+            known = generator or torch.Generator(latents.device).manual_seed(0)
             proposed[left] = self._proposal.propose(context.select(left), 1, steps, known)[:, 0].to(proposed)
             self._try(plan, context, objective, proposed, generator)
             left = (plan.cost != 0).nonzero()[:, 0]
