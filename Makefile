@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "wmkit needs Python 3.11 or later: make PYTHON=python3.12 ..."; exit 2; }
 	@$(VENV_PYTHON) -c $(IS_VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	PIP_REQUIRE_VIRTUALENV=1 $(VENV_PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,demo,train,dm-control,gpu]'
+	PIP_REQUIRE_VIRTUALENV=1 $(VENV_PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,demo,train,dm-control,ogbench,gpu]'
 	@touch $(STAMP)
 
 clean:

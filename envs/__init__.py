@@ -17,6 +17,7 @@ ENVIRONMENTS: dict[str, tuple[str, str, int]] = {
     "wmkit/TwoRoom-v0": ("wmkit.envs.two_room:TwoRoomEnv", "wmkit.envs.two_room:TwoRoomVectorEnv", 200),
     "wmkit/PushT-v0": ("wmkit.envs.pusht:PushTEnv", "wmkit.envs.pusht:PushTVectorEnv", 300),
     "wmkit/PushCube-v0": ("wmkit.envs.push_cube:PushCubeEnv", "wmkit.envs.push_cube:PushCubeVectorEnv", 150),
+    "wmkit/OGBenchCube-v0": ("wmkit.envs.ogbench:OGBenchCubeEnv", "wmkit.envs.ogbench:OGBenchCubeVectorEnv", 200),
     "wmkit/Walker-v0": ("wmkit.envs.walker:WalkerEnv", "wmkit.envs.walker:WalkerVectorEnv", 1000),
 }
 """Id -> (entry point, vector entry point, time limit of an episode in environment steps)."""

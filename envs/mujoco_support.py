@@ -1,31 +1,48 @@
 """What the environments on MuJoCo share: importing it, files from dm_control's wheel, how many cores there are."""
 
+import importlib
 import importlib.util
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from wmkit.errors import UserError
 
-__all__ = ["cores", "dm_control_file", "load_mujoco"]
+__all__ = ["cores", "dm_control_file", "load_mujoco", "opengl_error"]
 
 
 def load_mujoco() -> Any:
-    """Import and return mujoco, which reads MUJOCO_GL while it is imported.
+    """Import and return mujoco; where MUJOCO_GL asks for an OpenGL that is not here, without pictures.
 
     Raises:
-        UserError: it is not installed, or finds no OpenGL of the kind that MUJOCO_GL demands.
+        UserError: it is not installed.
     """
+    return _mujoco()[0]
+
+
+def opengl_error() -> str:
+    """Return why mujoco was imported without pictures; empty where it was not."""
+    return _mujoco()[1]
+
+
+@lru_cache(maxsize=1)
+def _mujoco() -> tuple[Any, str]:
+    """Import mujoco, which loads the OpenGL that MUJOCO_GL asks for and fails where it cannot."""
     try:
-        import mujoco
+        return importlib.import_module("mujoco"), ""
     except ModuleNotFoundError as error:
         raise UserError(f"this environment needs mujoco ({error}): pip install 'mujoco>=3.17,<4'") from None
     except Exception as error:
-        raise UserError(
-            f"mujoco cannot be imported with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r} ({error}); unset it for "
-            "observations without pixels, or, on Debian or Ubuntu, apt-get install libegl1 libgl1 libgles2"
-        ) from None
-    return mujoco
+        asked = os.environ.get("MUJOCO_GL")
+        if asked is None:
+            raise UserError(f"mujoco cannot be imported ({error}): pip install 'mujoco>=3.17,<4'") from None
+        why = str(error)
+    os.environ["MUJOCO_GL"] = "off"
+    try:
+        return importlib.import_module("mujoco"), why
+    finally:
+        os.environ["MUJOCO_GL"] = asked
 
 
 def dm_control_file(user: str, *parts: str) -> Path:

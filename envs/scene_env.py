@@ -21,11 +21,14 @@ class SceneBatch(Protocol):
 
     Attributes:
         render_size: side in pixels of the pictures of `render`.
-        successes: bool (B,).
     """
 
     render_size: int
-    successes: NDArray[np.bool_]
+
+    @property
+    def successes(self) -> NDArray[np.bool_]:
+        """Whether each scene is at its goal, (B,)."""
+        ...
 
     @property
     def observation_space(self) -> spaces.Dict:

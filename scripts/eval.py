@@ -55,8 +55,9 @@ class Eval:
     """Folder of a run or model, pretrained:NAME, or owner/name on the Hugging Face hub."""
     env: str
     """Environment, e.g. two-room or pusht."""
-    protocol: Literal["short", "long50", "long75", "full", "cross"] = "short"
-    """Goal 25, 50 or 75 steps ahead, the environment's own task, or an episode's start and end in different rooms."""
+    protocol: Literal["short", "long50", "long75", "full", "cross", "papers"] = "short"
+    """Goal 25, 50 or 75 steps ahead, the environment's own task, an episode's start and end in different rooms, or as
+    short with the pairs that are solved at the start, as in the papers' tables."""
     episodes: int | None = None
     """Pairs, by default 100; where there are no goals episodes, by default 20."""
     reward: str | None = None
@@ -216,8 +217,7 @@ def show(measured: Measured, console: "Console") -> None:
     manifest = measured.pairs.manifest
     title = f"{manifest.environment}, {manifest.protocol}, rule {measured.rule}, {len(manifest.pairs)} pairs"
     console.print(report.table(title, measured.rows))
-    excluded = ", ".join(f"{count} {reason}" for reason, count in manifest.excluded.items())
-    lines = [f"{measured.pairs.label}; left out: {excluded}; manifest {manifest.sha256[:12]}"]
+    lines = [f"{measured.pairs.label}; {manifest.remark}; manifest {manifest.sha256[:12]}"]
     lines += report.group_lines(measured.rows)
     if measured.probes:
         probes = ", ".join(f"{name} {r2:.2f}" for name, r2 in measured.probes.items())

@@ -58,6 +58,7 @@ _TARGETS: dict[str, dict[str, str]] = {
         "two-room": "wmkit.envs.tasks:TWO_ROOM",
         "pusht": "wmkit.envs.tasks:PUSHT",
         "push-cube": "wmkit.envs.push_cube.task:PUSH_CUBE",
+        "ogbench-cube": "wmkit.envs.ogbench.task:OGBENCH_CUBE",
         "walker": "wmkit.envs.walker.task:WALKER",
     },
 }

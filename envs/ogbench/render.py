@@ -15,20 +15,6 @@ __all__ = ["Renderer", "render_states"]
 _CAMERA = "front_pixels"
 
 
-class _Screen(Offscreen):
-    """Draws with the model's own shadows, reflections and multisampling."""
-
-    def __init__(self, model: Any, size: int) -> None:
-        self._quality = model.vis.quality.offsamples, model.vis.quality.shadowsize
-        super().__init__("OGBench's cube", model, size)
-
-    def _open(self, user: str, size: int) -> None:
-        self.model.vis.quality.offsamples, self.model.vis.quality.shadowsize = self._quality
-        flags = self._mujoco.mjtRndFlag
-        self._scene.flags[flags.mjRND_SHADOW] = self._scene.flags[flags.mjRND_REFLECTION] = True
-        super()._open(user, size)
-
-
 class Renderer:
     """Draws states as OGBench's "visual-cube-single-v0" sees them: a transparent arm, and no sign of the goal.
 
@@ -43,7 +29,7 @@ class Renderer:
 
     def __init__(self, size: int) -> None:
         self._mujoco = load_mujoco()
-        self._screen = _Screen(_make_model(), size)
+        self._screen = Offscreen("OGBench's cube", _make_model(), size, effects=True)
 
     def draw(self, states: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Return frames uint8 (B, S, S, 3) of states (B, 74)."""

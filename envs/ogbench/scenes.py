@@ -14,7 +14,7 @@ from .state import ACTION_SIZE, STATE_SIZE, is_success
 if TYPE_CHECKING:
     from .render import Renderer
 
-__all__ = ["OBS_TYPES", "VARIATIONS", "SceneOptions", "Scenes", "Start", "check_variation", "make_start", "per_scene"]
+__all__ = ["OBS_TYPES", "VARIATIONS", "SceneOptions", "Scenes", "Start", "check_variation", "make_start"]
 
 OBS_TYPES = ("state", "pixels", "pixels_state")
 VARIATIONS: Mapping[str, Any] = {}
@@ -107,15 +107,18 @@ def make_start(engine: Engine, options: Mapping[str, Any], rng: np.random.Genera
 
 
 class Scenes:
-    """B cubes, stepped one after another by the one engine that they share.
+    """B cubes, stepped one after another by the one engine that they share; a batch as `SceneEnv` wants it.
 
-    Attributes after `reset`:
+    Attributes:
         states: float64 (B, 74).
         goals: float64 (B, 74).
         goal_pixels: uint8 (B, S, S, 3) where there are pixels, else (B, 0, 0, 3).
     """
 
+    render_size = 480
+
     def __init__(self, options: SceneOptions, count: int) -> None:
+        self.observation_space, self.action_space = options.observation_space, options.action_space
         self.options, self.engine = options, shared_engine()
         self.states, self.goals = np.zeros((2, count, STATE_SIZE))
         size = options.image_size if options.pixels else 0
@@ -128,26 +131,40 @@ class Scenes:
         """Whether each cube is at its goal, (B,)."""
         return is_success(self.states, self.goals)
 
-    def reset(self, starts: Mapping[int, Start]) -> None:
-        """Begin new episodes in the scenes whose index is given."""
-        for index, start in starts.items():
-            self.states[index], self.goals[index], self._started[index] = start.state, start.goal, True
+    def rewards(self) -> NDArray[np.float64]:
+        """Return 1 where the cube is at its goal, else 0, (B,)."""
+        return self.successes.astype(float)
+
+    def begin(self, options: Mapping[int, Mapping[str, Any]], rngs: Sequence[np.random.Generator]) -> None:
+        """Begin new episodes in the rows given, with their reset options; see `make_start`. `rngs` has one for each."""
+        starts = {row: make_start(self.engine, chosen, rngs[row]) for row, chosen in options.items()}
+        for row, start in starts.items():
+            self.states[row], self.goals[row], self._started[row] = start.state, start.goal, True
         rows = sorted(starts)
         if self.options.pixels and rows:
             self.goal_pixels[rows] = self._renderer(self.options.image_size).draw(self.goals[rows])
 
-    def set_state(self, index: int, state: ArrayLike) -> None:
-        """Put one scene into another state (74,) or (41,); its goal stays.
+    def set_states(self, rows: NDArray[np.int64], states: Array) -> None:
+        """Put rows (M,) into other states (M, 74) or (M, 41); their goals stay.
 
         Raises:
             ValueError: before the first reset, or for another shape or a number that is not finite.
         """
-        if not self._started[index]:
+        if not self._started[rows].all():
             raise ValueError("call reset() before set_state()")
         try:
-            self.states[index] = self.engine.complete(state)
+            self.states[rows] = np.reshape([self.engine.complete(state) for state in states], (-1, STATE_SIZE))
         except ValueError as error:
             raise ValueError(f"state: {error}") from None
+
+    def set_variations(self, changes: Mapping[int, Any]) -> None:
+        """Change nothing: there are no variations. Raises ValueError for every name."""
+        for variation in changes.values():
+            check_variation(variation)
+
+    def variations(self) -> list[dict[str, Any]]:
+        """The present variation of each scene: empty."""
+        return [{} for _ in self.states]
 
     def step(self, actions: ArrayLike, active: NDArray[np.bool_] | None = None) -> None:
         """Advance by one control step (0.05 s).
@@ -201,24 +218,3 @@ class Scenes:
 
             self._renderers[size] = Renderer(size)
         return self._renderers[size]
-
-
-def per_scene(options: Mapping[str, Any] | None, count: int) -> list[dict[str, Any]]:
-    """Split batched reset options into one mapping a scene.
-
-    Args:
-        options: "state" and "goal" with one row for all or one for each scene; "variation" one for all or B of them.
-        count: B.
-
-    Raises:
-        ValueError: a batch has another length than B.
-    """
-    split: list[dict[str, Any]] = [{} for _ in range(count)]
-    for name, value in (options or {}).items():
-        listed = isinstance(value, Sequence) and not isinstance(value, str)
-        rows = value if (listed if name == "variation" else np.ndim(value) > 1) else [value] * count
-        if len(rows) != count:
-            raise ValueError(f"{name}: expected one row or {count} (the number of environments), got {len(rows)}")
-        for one, row in zip(split, rows, strict=True):
-            one[name] = row
-    return split

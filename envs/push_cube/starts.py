@@ -81,13 +81,19 @@ def as_goal(goal: ArrayLike, state: Array, variation: Variation) -> Array:
         variation: the scene's.
 
     Raises:
-        ValueError: another length, or a number that is not finite.
+        ValueError: another length, a number that is not finite, or a place out of the hand's reach.
     """
     found = np.array(goal, np.float64)
     if found.shape == (STATE_SIZE,):
         return as_state(found)
     if found.shape not in ((2,), (3,)) or not np.isfinite(found).all():
         raise ValueError(f"goal: expected 2, 3 or {STATE_SIZE} finite numbers, got shape {found.shape}")
+    if ((found[:2] < LOW[:2]) | (found[:2] > HIGH[:2])).any():
+        (left, low), (right, high) = LOW[:2], HIGH[:2]
+        raise ValueError(
+            f"goal: ({found[0]:g}, {found[1]:g}) is out of the hand's reach, x from {left:g} to {right:g} and "
+            f"y from {low:g} to {high:g} m"
+        )
     way = found[:2] - state[CUBE][:2]
     way /= max(float(np.linalg.norm(way)), 1e-9)
     place = np.concatenate((found, (variation.cube_size / 2,)))[:3]

@@ -9,7 +9,8 @@ import pytest
 from wmkit import registry
 from wmkit.errors import UserError
 
-TASKS = {name: registry.load("environments", name) for name in registry.names("environments")}
+TASKS = {name: registry.load("environments", name) for name in registry.names("environments") if name != "ogbench-cube"}
+"""OGBench's cube has no variations; its own tests put it into other states."""
 every_task = pytest.mark.parametrize("name", sorted(TASKS))
 LOOKS = {
     "push-cube": {"cube.color": (20, 20, 200)},

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from wmkit import registry
+from wmkit.errors import UserError
 
-pytest.importorskip("mujoco")
+
+@pytest.fixture(autouse=True, scope="module")
+def opengl():
+    try:
+        registry.load("environments", "push-cube").make(obs_type="pixels").reset(seed=0)
+    except UserError as error:
+        pytest.skip(f"no OpenGL here: {error}")
 
 
 @pytest.mark.parametrize("name", ["push-cube", "walker"])

@@ -13,9 +13,10 @@ from wmkit.envs.perturbations import PERTURBATIONS, PerturbedEnv, PerturbedVecto
 from wmkit.errors import UserError
 
 TASKS = {name: registry.load("environments", name) for name in registry.names("environments")}
-PICTURED = {"push-cube": "state", "pusht": "pixels_state", "two-room": "pixels_state", "walker": "state"}
+PICTURED = dict.fromkeys(TASKS, "state") | dict.fromkeys(("pusht", "two-room"), "pixels_state")
 """What is observed here: everything that needs no OpenGL."""
 SUPPORTED = {
+    "ogbench-cube": {"action-delay", "action-gain", "weak-actuator", "dropped-frame", "frozen-frame", "sensor-noise"},
     "push-cube": set(PERTURBATIONS) - {"colour", "occlusion", "lighting"},
     "pusht": set(PERTURBATIONS) - {"mass"},
     "two-room": set(PERTURBATIONS) - {"mass"},

@@ -69,7 +69,7 @@ def make_row(
         times: seconds of single decisions.
     """
     success, count = outcomes.success, len(outcomes.success)
-    masks = {} if moved is None else {"block must move": moved, "block stays": ~moved}
+    masks = {} if moved is None else {"object must move": moved, "object stays": ~moved}
     groups = {label: (int(success[mask].sum()), int(mask.sum())) for label, mask in masks.items()}
     return Row(
         name=name,

@@ -215,6 +215,7 @@ def test_a_seed_fixes_episodes_one_after_another():
         ({"state": np.full(25, np.nan)}, "expected 25 finite numbers"),
         ({"state": np.zeros(25)}, "quaternion"),
         ({"goal": (0.4,)}, r"goal: expected 2, 3 or 25 finite numbers, got shape \(1,\)"),
+        ({"goal": (5.0, 0.0)}, r"goal: \(5, 0\) is out of the hand's reach, x from 0.28 to 0.66"),
         ({"goal": (0.4, np.nan)}, "goal: expected 2, 3 or 25 finite numbers"),
         ({"stat": np.zeros(25)}, "unknown reset option 'stat'; known: state, goal, variation"),
         ({"variation": {"cube.colour": (0, 0, 0)}}, "unknown PushCube variation 'cube.colour'; known: cube.color"),

@@ -27,7 +27,7 @@ def test_a_row_sums_up():
     assert (row.successes, row.pairs, row.strict) == (3, 4, 1)
     assert row.interval == wilson(3, 4)
     assert row.strict_interval == wilson(1, 4)
-    assert row.groups == {"block must move": (1, 2), "block stays": (2, 2)}
+    assert row.groups == {"object must move": (1, 2), "object stays": (2, 2)}
     assert row.decision == {"p50": 0.02, "p99": pytest.approx(0.0298), "count": 3}
 
 
@@ -47,8 +47,8 @@ def test_the_table_shows_success_interval_settling_and_times_in_80_columns():
     for text in ("0/4 (0 %)", "0 to 49 %", "-"):
         assert text in random
     assert group_lines(rows) == [
-        "block must move: mine 1/1 (100 %), random 0/1 (0 %)",
-        "block stays: mine 2/3 (67 %), random 0/3 (0 %)",
+        "object must move: mine 1/1 (100 %), random 0/1 (0 %)",
+        "object stays: mine 2/3 (67 %), random 0/3 (0 %)",
     ]
 
 
