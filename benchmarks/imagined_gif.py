@@ -1,6 +1,6 @@
 """A GIF of what a model imagines beside what comes: start, imagined future, real outcome and goal of held-out pairs.
 
-    python benchmarks/imagined_gif.py pretrained:pushcube-tiny --data data/push-cube --out docs/push_cube.gif
+    python benchmarks/imagined_gif.py pretrained:pushcube-tiny --data data/push-cube --seed 7 --out docs/push_cube.gif
     python benchmarks/imagined_gif.py runs/pusht --data data/pusht --protocol long50 --out imagined.gif
 
 The pairs are the first ones that `wmkit eval` with the same data, protocol and seed takes, success or not, or those

@@ -90,8 +90,8 @@ def make_row(
 def table(title: str, rows: Sequence[Row]) -> Table:
     """Lay the rows out for a terminal of 80 columns; `group_lines` says the rest."""
     made = Table(title=title, title_justify="left", title_style="bold")
-    made.add_column("agent")
-    for label in ("success", "95 %", "settled", "decision p50", "p99"):
+    made.add_column("agent", overflow="fold")
+    for label in ("success", "95 %", "settled", "plan p50", "p99"):
         made.add_column(label, justify="right", no_wrap=True)
     for row in rows:
         low, high = row.interval
@@ -99,7 +99,7 @@ def table(title: str, rows: Sequence[Row]) -> Table:
             row.name,
             _share(row.successes, row.pairs),
             f"{100 * low:.0f} to {100 * high:.0f} %",
-            _share(row.strict, row.pairs),
+            f"{100 * row.strict / row.pairs:.0f} %",
             *(_milliseconds(row.decision, key) for key in ("p50", "p99")),
             style="bold" if row.kind == "model" else "",
         )
