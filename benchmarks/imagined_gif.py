@@ -62,13 +62,12 @@ def main(args: Args) -> None:
     store = EpisodeStore.open(args.data)
     task, metadata = load_task(store.metadata.task), model.metadata
     training = metadata.get("data")
-    count = 1 + max(args.rows)
+    decoder, count = fitted(args, model, task, store), 1 + max(args.rows)
     found = suite.obtain(task, args.protocol, count, seed=args.seed, data=args.data, folder=folder, training=training)
     manifest = replace(found.manifest, pairs=tuple(found.manifest.pairs[row] for row in args.rows))
     planning = resolve_planning(metadata, {})
     agent = ModelAgent(controller_maker(model, planning, args.seed), shrink=planning["shrink"])
     seen = run_imagining(task, manifest, agent, model.spec.observations["pixels"].shape[0])
-    decoder = fitted(args, model, task, store)
     movie = imagined_movie(task, manifest, seen, decoder, image_size=args.size, stride=args.stride)
     data = gif_bytes(movie, _PLAYED * args.stride * task.seconds_per_step)
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +81,7 @@ def fitted(args: Args, model: Any, task: Any, store: EpisodeStore) -> PictureDec
     check_fit(model, store)
     frames = read_frames(model, task, store, load_splits(store), "train", args.episodes, model.spec.action_repeat)
     if frames.pixels is None:
-        raise ValueError(f"{args.model} reads no pixels, so there are no pictures of what it imagines")
+        raise SystemExit(f"{args.model} reads no pixels, so there are no pictures of what it imagines")
     return PictureDecoder.fit(frames.latents, frames.pixels, args.decoder_steps, args.seed)
 
 

@@ -73,6 +73,7 @@ def measure(args: Args, task: Task, protocol: str) -> dict[str, Any]:
 
 def main(args: Args) -> None:
     """Run the protocols and write the JSON."""
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     task, metadata = load_task(args.task), EpisodeStore.open(args.data).metadata
     recorded = {
         name: getattr(metadata, name) for name in ("episodes", "policy", "noise", "linger", "max_steps", "seed")

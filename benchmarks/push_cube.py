@@ -165,6 +165,7 @@ def _physics(args: Args, actions: np.ndarray) -> Callable[[], float]:
 
 def main(args: Args) -> None:
     """Run everything on one core, print it and write the JSON."""
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     experts = {}

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from wmkit.contracts import Objective, WorldModel
     from wmkit.control.controller import Controller
+    from wmkit.tasks import Task
 
-__all__ = ["PLANNING", "controller_maker", "device_of", "load_model", "resolve_planning", "with_defaults"]
+__all__ = ["PLANNING", "check_task", "controller_maker", "device_of", "load_model", "resolve_planning", "with_defaults"]
 
 PLANNING: dict[str, Any] = {
     "planner": "cem",
@@ -104,6 +105,15 @@ def load_model(name: str, device: str = "cpu") -> tuple[Any, Path]:
     folder = resolve(name)
     kind = kind_of(folder)
     return registry.load("models", kind).from_pretrained(folder, device), folder
+
+
+def check_task(model: "WorldModel", name: str, task: "Task") -> None:
+    """Raise UserError where a model, called by its name, was trained on another task or acts in another way."""
+    trained_on = getattr(model, "metadata", {}).get("task", task.name)
+    if trained_on != task.name:
+        raise UserError(f"{name} was trained on {trained_on}, not on {task.name}; give another model")
+    if model.spec.action_size != len(task.action_low):
+        raise UserError(f"{name} acts by {model.spec.action_size} numbers, {task.name} takes {len(task.action_low)}")
 
 
 def resolve_planning(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +215,7 @@ def controller_maker(
             objective if cost is None else cost,
             execute=settings["execute"],
             min_horizon=settings["min_horizon"],
-            renew=settings["renew"],
+            renew=(settings["renew"] or None) if settings["shrink"] else None,
             warm_start=settings["warm_start"],
             **options,
         )

@@ -18,7 +18,7 @@ import tyro
 from wmkit.errors import UserError
 from wmkit.provenance import provenance
 
-from .assembly import controller_maker, load_model, resolve_planning
+from .assembly import check_task, controller_maker, load_model, resolve_planning
 
 if TYPE_CHECKING:
     from wmkit.contracts import WorldModel
@@ -107,6 +107,7 @@ def prepare(config: ControlBench) -> Scene:
 
     task = load_task(config.env)
     model, folder = load_model(config.model)
+    check_task(model, config.model, task)
     metadata = getattr(model, "metadata", {})
     pairs = suite.obtain(
         task,

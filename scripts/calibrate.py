@@ -19,7 +19,7 @@ import tyro
 
 from wmkit.errors import UserError
 
-from .assembly import controller_maker, load_model, resolve_planning
+from .assembly import check_task, controller_maker, load_model, resolve_planning
 from .surprise_setup import observed
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def run(config: Calibrate) -> None:
     task = load_task(store.metadata.task)
     signals = _within(lambda k: Signals(model, k=k), config.k)
     metadata = getattr(model, "metadata", {})
-    if metadata.get("task", task.name) != task.name:
-        raise UserError(f"the model is for {metadata['task']}, and {config.data} holds episodes of {task.name}")
+    check_task(model, config.model, task)
     chosen, label = _unseen(store, metadata, config.seed)
     chosen = chosen[: config.episodes]
     _enough(len(chosen), config, label)
@@ -210,7 +209,10 @@ def _play(
         seen, begun = begin_pairs(env, manifest, rows)
         agent.reset(begun)
         return Table(
-            env, agent.controller, seen, lambda states: task.success(states, begun.goals, manifest.rule, False)
+            env,
+            agent.controller,
+            seen,
+            lambda states: task.success(states, begun.goals, manifest.rule, False) | ~task.valid(states),
         )
 
     with tqdm(total=len(chosen), unit="episode", desc="play", leave=False) as bar:

@@ -195,13 +195,12 @@ def _model_name(config: Demo) -> str:
 
 def _check_model(model: Any, task: "Task", config: Demo) -> None:
     """Raise UserError for a model that cannot play in the environment."""
-    trained_on = getattr(model, "metadata", {}).get("task")
-    if trained_on is not None and trained_on != task.name:
-        raise UserError(f"{_model_name(config)} was trained on {trained_on}, not on {task.name}; give another --model")
-    if set(model.spec.observations) != {"pixels"} or model.spec.action_size != len(task.action_low):
+    from .assembly import check_task
+
+    check_task(model, _model_name(config), task)
+    if set(model.spec.observations) != {"pixels"}:
         raise UserError(
-            f"{_model_name(config)} takes {', '.join(model.spec.observations)} and {model.spec.action_size} action "
-            f"numbers; the window of {task.name} gives pixels and takes {len(task.action_low)}"
+            f"{_model_name(config)} takes {', '.join(model.spec.observations)}; the window of {task.name} gives pixels"
         )
 
 

@@ -24,7 +24,7 @@ import tyro
 
 from wmkit.errors import UserError
 
-from .assembly import controller_maker, device_of, load_model, resolve_planning, with_defaults
+from .assembly import check_task, controller_maker, device_of, load_model, resolve_planning, with_defaults
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,7 +116,8 @@ class Eval:
     min_horizon: int | None = None
     """Shortest horizon once it shrinks."""
     renew: int | None = None
-    """Model steps that a goal is given where no recording says how many, and again whenever they have run out."""
+    """Model steps that a goal is given where no recording says how many, and again whenever they have run out, 0 for
+    none."""
     shrink: bool | None = None
     """Whether the horizon shrinks towards the step at which the recording reached the goal."""
     proposal: str | None = None
@@ -239,6 +240,7 @@ def measure(config: Eval) -> Measured:
     _check(config)
     task = load_task(config.env)
     model, folder = load_model(config.model, device_of(config.device))
+    check_task(model, config.model, task)
     metadata = getattr(model, "metadata", {})
     planning = resolve_planning(metadata, vars(config))
     planning = with_defaults(planning, controller_maker(model, planning, config.seed)(1).planner)
@@ -256,8 +258,8 @@ def measure(config: Eval) -> Measured:
     rule = config.rule or pairs.manifest.rule
     moved = needs_motion(task, pairs.manifest.starts, pairs.manifest.goals)
     out = config.out or _default_out(config, folder, task.name)
-    outcomes, rows = _rows(config, task, model, planning, pairs.manifest, rule, moved, out)
     probes = suite.probe(model, task, pairs.store) if pairs.store is not None else {}
+    outcomes, rows = _rows(config, task, model, planning, pairs.manifest, rule, moved, out)
     measured = Measured(task, model, planning, pairs, rule, rows, outcomes, moved, probes, out)
     _save(config, measured)
     return measured

@@ -21,7 +21,7 @@ import tyro
 
 from wmkit.errors import UserError
 
-from .assembly import load_model
+from .assembly import check_task, load_model
 from .surprise_setup import default_out, make_episodes, observed, read_strengths
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def _prepare(config: Surprise) -> _Study:
 
     task, name = load_task(config.env), _part(config.model)
     model, folder = load_model(name)
+    check_task(model, name, task)
     config = replace(config, policy=config.policy or ("model" if task.has_goals else "expert"))
     strengths = read_strengths(config, task, observed(model))
     calibrated = config.calibration or name

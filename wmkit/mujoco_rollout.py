@@ -15,7 +15,7 @@ import numpy as np
 from mujoco.rollout import Rollout
 from numpy.typing import NDArray
 
-__all__ = ["MujocoRollout", "control_bounds"]
+__all__ = ["MujocoRollout", "control_bounds", "silent_warnings"]
 
 Array = NDArray[np.float64]
 
@@ -125,7 +125,7 @@ class MujocoRollout:
         controls[:] = actions.reshape(rows, r, 1, nu)
         full = self._buffer("full", (rows, steps, self.state_size + 1))
         sensors = self._buffer("sensors", (rows, steps, self.model.nsensordata))
-        with _silent():
+        with silent_warnings():
             self._pool.rollout(
                 [self.model] * rows,
                 self._data,
@@ -206,8 +206,8 @@ class _Silence:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Neither print nor log MuJoCo's warnings."""
+def silent_warnings() -> Iterator[None]:
+    """Neither print nor log MuJoCo's warnings, of any thread of this process."""
     with _Silence.lock:
         if _Silence.running == 0:
             _Silence.before = mujoco.get_mju_user_warning()

@@ -72,4 +72,5 @@ WALKER = Task(
     changes=CHANGES,
     invariant=("rootx",),
     angles=("rooty",),
+    symmetries=(),
 )

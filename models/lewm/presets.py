@@ -1,7 +1,7 @@
 """LeWM's presets: architecture, training and planning settings that belong together."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from wmkit.data.episodes import EpisodeStore
 from wmkit.data.splits import load_splits
 from wmkit.data.windows import Windows
 from wmkit.errors import UserError
+from wmkit.tasks import Task
 from wmkit.training.overrides import apply_overrides
 
 from .config import IMAGENET_BACKGROUND, IMAGENET_SCALE, LeWMConfig
@@ -101,7 +102,7 @@ class LeWMPreset:
                 f"{data} holds images {store.metadata.column('pixels').shape}, {preset.name} takes "
                 f"{preset.image_size} pixels: collect with --image-size {preset.image_size} or --set image_size"
             )
-        _check_views(preset, registry.load("environments", store.metadata.task).symmetries, store.metadata.task)
+        _check_views(preset, registry.load("environments", store.metadata.task))
         corpus = _corpus(store, preset, device)
         model = preset._model(store, corpus).to(device)
         stages: list[RepresentationStage | DynamicsStage] = [RepresentationStage(model, corpus, preset.representation)]
@@ -145,13 +146,16 @@ class LeWMPreset:
         return model
 
 
-def _check_views(preset: LeWMPreset, symmetries: Sequence[str] | None, task: str) -> None:
-    """Refuse to train under symmetries that the task has not."""
+def _check_views(preset: LeWMPreset, task: Task) -> None:
+    """Refuse to train under symmetries that the task has not; those of actions are known for x and y alone."""
+    symmetries = () if task.symmetries is None and len(task.action_low) != 2 else task.symmetries
     for name in ("representation", "dynamics"):
         views = getattr(getattr(preset, name), "views", "none")
         if views != "none" and symmetries is not None and views not in symmetries:
-            known = ", ".join(("none", *symmetries))
-            raise UserError(f"{task} has not the symmetry {name}.views={views} of {preset.name}: --set it to {known}")
+            known = " or ".join(("none", *symmetries))
+            raise UserError(
+                f"{task.name} has not the symmetry {name}.views={views} of {preset.name}: --set it to {known}"
+            )
 
 
 def _corpus(store: EpisodeStore, preset: LeWMPreset, device: str) -> Corpus:

@@ -1,5 +1,6 @@
 """From settings to planners: what is given must matter, what does not apply is left out."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +9,15 @@ from wmkit.contracts import Rollout
 from wmkit.errors import UserError
 from wmkit.linear_model import LinearModel
 from wmkit.planners import CertaintyStop, Hold, SamplingPlanner, Spline
-from wmkit.scripts.assembly import PLANNING, controller_maker, device_of, load_model, resolve_planning, with_defaults
+from wmkit.scripts.assembly import (
+    PLANNING,
+    check_task,
+    controller_maker,
+    device_of,
+    load_model,
+    resolve_planning,
+    with_defaults,
+)
 from wmkit.scripts.eval import Eval
 
 PLANNERS = registry.names("planners")
@@ -67,6 +76,19 @@ def test_hold_and_knots_exclude_each_other():
 def test_numbers_out_of_range_are_the_users_mistake(given):
     with pytest.raises(UserError, match="planner settings"):
         planner_of(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"), [({"renew": 4}, 12), ({"renew": 0}, -1), ({"renew": 4, "shrink": False}, -1)]
+)
+def test_renewing_can_be_switched_off(given, steps):
+    controller = controller_maker(model_of(), resolve_planning({"planning": {"renew": 3}}, given))(1)
+    assert controller.steps_left(np.array([-1]), 0).tolist() == [steps]
+
+
+def test_a_model_that_acts_in_another_way_is_one_line():
+    with pytest.raises(UserError, match=r"mine acts by \d numbers, ogbench-cube takes 5"):
+        check_task(model_of(), "mine", registry.load("environments", "ogbench-cube"))
 
 
 def test_the_action_cost_is_weighted_and_added():

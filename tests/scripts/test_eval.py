@@ -127,6 +127,11 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys, options, expected):
     assert error.count("\n") == 1
 
 
+def test_a_model_of_another_task_is_one_line(capsys):
+    assert main(["eval", "pretrained:pusht-tiny", "--env", "two-room"]) == 2
+    assert "pretrained:pusht-tiny was trained on pusht, not on two-room" in capsys.readouterr().err
+
+
 def test_an_unknown_model_is_one_line(tmp_path, capsys):
     for name in ("pretrained:none", str(tmp_path)):
         assert main(["eval", name, "--env", "two-room"]) == 2

@@ -69,8 +69,8 @@ class Controller:
             raise ValueError(f"execute is {execute!r}; give 1 to the planner's horizon, {planner.horizon} model steps")
         if not 1 <= min_horizon <= planner.horizon:
             raise ValueError(f"min_horizon is {min_horizon!r}; give 1 to the planner's horizon, {planner.horizon}")
-        if renew is not None and renew < 1:
-            raise ValueError(f"renew is {renew!r}; give 1 or more model steps, or None")
+        if renew is not None and not (isinstance(renew, int | np.integer) and renew >= 1):
+            raise ValueError(f"renew is {renew!r}; give 1 or more whole model steps, or None")
         self.planner = planner
         self.model = planner.model
         self._renewed = -1 if renew is None else renew * planner.model.spec.action_repeat
@@ -102,7 +102,8 @@ class Controller:
         Args:
             observation: of the goal, as `act` takes it.
             steps: environment steps, one number or (B,), after which the goal should be reached. The horizon then
-                shrinks: it ends where the steps end. None plans with the planner's whole horizon always.
+                shrinks: it ends where the steps end. None gives it `renew`, or without that plans with the planner's
+                whole horizon always.
             mask: (B,), boolean, the rows to change; None for all.
 
         Raises:
@@ -112,8 +113,9 @@ class Controller:
         batch = next(iter(arrays.values())).shape[0]
         rows = np.arange(batch) if mask is None else np.flatnonzero(self._full(mask, batch))
         goal = self._encode(arrays, np.arange(batch))
-        left = np.broadcast_to(np.asarray(self._renewed if steps is None else steps, dtype=np.int64), (batch,)).copy()
-        if steps is not None and left.min() < 1:
+        given = np.broadcast_to(np.asarray(-1 if steps is None else steps, dtype=np.int64), (batch,))
+        left = self.steps_left(given, 0)
+        if steps is not None and given.min() < 1:
             raise ValueError(f"steps is {steps!r}; give at least 1 environment step, or None")
         if mask is None:
             self._goal, self._steps = goal, left
@@ -168,8 +170,7 @@ class Controller:
         rows.block[np.arange(rows.batch), rows.phase] = actions
         rows.phase = (rows.phase + 1) % self.model.spec.action_repeat
         if self._steps is not None:
-            self._steps = np.where(self._steps > 0, self._steps - 1, self._steps)
-            self._steps[(self._steps == 0) & (self._renewed > 0)] = self._renewed
+            self._steps = self.steps_left(self._steps, 1)
         return actions if batched else actions[0]
 
     def encode(self, observation: Mapping[str, Any]) -> Tensor:
@@ -224,6 +225,18 @@ class Controller:
         """
         left = -(-steps // self.model.spec.action_repeat)
         return np.where(steps < 0, self.planner.horizon, left.clip(self.min_horizon, self.planner.horizon))
+
+    def steps_left(self, steps: np.ndarray, elapsed: int | np.ndarray) -> np.ndarray:
+        """Return how many of the environment steps (R,) that goals were given are left, -1 standing for no such limit.
+
+        Args:
+            steps: (R,), as given to `set_goal`, -1 for none.
+            elapsed: environment steps since then, one number or (R,).
+        """
+        left = np.where(steps < 0, self._renewed, steps) - elapsed
+        if self._renewed > 0:
+            return np.where(left > 0, left, self._renewed - (-left) % self._renewed)
+        return np.where(steps < 0, -1, left.clip(min=0))
 
     def latency(self, quantile: float, warm_up: int = 1) -> float:
         """Return a quantile of the decision times in seconds, e.g. 0.99; the first `warm_up` decisions are left out.
@@ -293,7 +306,8 @@ class Controller:
         for row in self.watch.begin(latents, blocks, seen, starting, rows.batch):
             rows.has_plan[row] = False
             if self._steps is not None and self._steps[row] >= 0:
-                self._steps[row] = self.planner.horizon * self.model.spec.action_repeat
+                whole = self.planner.horizon * self.model.spec.action_repeat
+                self._steps[row] = self._renewed if self._renewed > 0 else whole
 
     def _alike(self, rows: Rows, due: np.ndarray) -> list[np.ndarray]:
         """Group rows alike in history length, horizon, need of a warm start, and whether there is a last action."""

@@ -381,7 +381,6 @@ class RealTimeController:
         history = intake.history(seen)
         start = self._start(seen.count) if self.delay_aware else seen.count
         begun = max(self._goal_at, start if self._first is None else self._first)
-        left = -1 if self._goal_steps < 0 else max(self._goal_steps - (start - begun), 0)
         return Request(
             self._episode,
             self._goal,
@@ -389,7 +388,8 @@ class RealTimeController:
             self._buffer.window(history[0].count, start, outlet.safe),
             self._buffer.taken(seen.count - 1),
             start,
-            left,
+            self._goal_steps,
+            start - begun,
         )
 
     def _start(self, count: int) -> int:

@@ -39,7 +39,8 @@ class Request:
         actions: (L, action_size), float32, sent from the first observation's count on until the plan starts.
         before: (action_size,), float32, sent before the last observation; None where there was none.
         start: count of the plan's first action.
-        steps: environment steps left at `start` until the goal should be reached; -1 for no such limit.
+        steps: environment steps that the goal was given, -1 for none.
+        elapsed: how many of them are over at `start`.
     """
 
     episode: int
@@ -49,6 +50,7 @@ class Request:
     before: np.ndarray | None
     start: int
     steps: int
+    elapsed: int
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class PlanMaker:
         if goal is not None and goal.number != self._goal:
             controller.set_goal(goal.observation)
             self._goal, self._last = goal.number, None
-        horizon = int(controller.horizon_for(np.array([request.steps]))[0])
+        left = controller.steps_left(np.array([request.steps]), request.elapsed)
+        horizon = int(controller.horizon_for(left)[0])
         plan = controller.plan_from(self._context(request), warm_start=self._warm_start(request), horizon=horizon)
         actions = plan.actions[0].float().cpu().numpy().reshape(-1, self.spec.action_size)
         self._last = (request.episode, request.start, actions)

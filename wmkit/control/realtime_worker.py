@@ -277,7 +277,7 @@ def warmed(
     end, seconds = clock.now() + timeout, []
     for number in range(plans):
         began = clock.now()
-        worker.submit(Request(-1 - number, goal, ((0, observation),), none, None, 0, -1))
+        worker.submit(Request(-1 - number, goal, ((0, observation),), none, None, 0, -1, 0))
         while (answer := worker.poll()) is None:
             if clock.now() > end or not worker.alive:
                 return seconds, "the worker died" if not worker.alive else f"no plan within {timeout:g} s"

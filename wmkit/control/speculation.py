@@ -92,6 +92,7 @@ class SpeculativeController(Controller):
         seed: int = 0,
         execute: int = 1,
         min_horizon: int = 1,
+        renew: int | None = None,
         warm_start: bool = True,
         budget: PlanningBudget | None = None,
         generator: torch.Generator | None = None,
@@ -112,6 +113,7 @@ class SpeculativeController(Controller):
             seed: of the draws of outcomes, and of the planner's randomness where no generator is given.
             execute: as for `Controller`.
             min_horizon: as for `Controller`.
+            renew: as for `Controller`.
             warm_start: as for `Controller`; False also plans for misses without their nearest draft.
             budget: as for `Controller`; it holds for one batch of drafts too.
             generator: as for `Controller`; None makes one from the seed.
@@ -124,6 +126,7 @@ class SpeculativeController(Controller):
             objective,
             execute=execute,
             min_horizon=min_horizon,
+            renew=renew,
             warm_start=warm_start,
             budget=budget,
             generator=generator,
@@ -289,8 +292,7 @@ class SpeculativeController(Controller):
             return np.full(wanted.shape, self.planner.horizon)
         repeat = self.model.spec.action_repeat
         still = left * repeat - np.where(rows.phase[wanted] == 0, repeat, rows.phase[wanted])
-        steps = self._steps[wanted]
-        return self.horizon_for(np.where(steps < 0, steps, np.maximum(steps - still, 0)))
+        return self.horizon_for(self.steps_left(self._steps[wanted], still))
 
     def _measure(self, rows: Rows) -> tuple[Tensor, float]:
         """Return the scale (D,) of distances, and the tolerance."""

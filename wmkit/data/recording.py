@@ -108,6 +108,11 @@ class Recorder:
             self._env = self._task.make(**({"obs_type": self._task.records} | rewarded | dict(settings.env)))
         except (TypeError, ValueError) as error:
             raise UserError(f"the environment {self._task.name} refuses {dict(settings.env)}: {error}") from error
+        if self._env.action_space.shape != self._low.shape:
+            raise UserError(
+                f"with {dict(settings.env)} {self._task.name} takes actions {self._env.action_space.shape}, "
+                f"and policies give {self._low.shape}; leave that option out"
+            )
 
     def metadata(self, episodes: int, episodes_per_shard: int, version: str) -> Metadata:
         """Describe a store of `episodes` such episodes; resets the environment once to learn the shapes."""

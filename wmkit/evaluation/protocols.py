@@ -219,7 +219,7 @@ def needs_motion(task: Task, starts: np.ndarray, goals: np.ndarray) -> np.ndarra
     A block counts as moved by more than 5 px, 1 cm or 0.1 rad in any of its columns, angles compared on the circle.
 
     Args:
-        task: its state columns named "block ..." or "object ..." are the ones that count.
+        task: its state columns named "block ...", "object ..." or "cube ..." are the ones that count.
         starts: (P, S).
         goals: (P, S).
     """

@@ -1,10 +1,10 @@
 """The upper bound of an evaluation: planning through the true simulator, with what the scripted expert would do.
 
 Nothing here is special to the bound: the model is the registry's "simulator", the planner its "cem", and both stand
-behind the ordinary `Controller`. Three things make it one: it plans up to the end of the budget and asks for a success
-at any step until then, not at one step; every environment step has an action of its own; and the search starts from
-what the expert would do, followed through the simulator, because contact has local minima that noise does not leave.
-Where a plan is known that the simulator says arrives and stays, nothing is searched for.
+behind the ordinary `Controller`. Three things make it one: it plans up to the end of the budget, at most 50 steps, and
+asks for a success at any step until then, not at one step; every environment step has an action of its own; and the
+search starts from what the expert would do, followed through the simulator, because contact has local minima that noise
+does not leave. Where a plan is known that the simulator says arrives and stays, nothing is searched for.
 """
 
 import json
@@ -31,6 +31,7 @@ _EXECUTED = 5
 """Environment steps after which a new plan is made."""
 _PLANNER: dict[str, Any] = {"samples": 48, "iterations": 5, "elites": 6, "std": 0.25, "noise_exponent": 2.0}
 _HORIZON = 50
+"""Most environment steps of a plan."""
 _PATIENCE = 40
 """Environment steps that the expert is followed for without coming nearer to the goal."""
 

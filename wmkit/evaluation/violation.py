@@ -59,7 +59,8 @@ class Trace:
 
     Attributes:
         steps: (M,) int64, environment step of each observation.
-        score: (P, M) float32, NaN where the monitor had none, or after an episode's end: success, or its budget.
+        score: (P, M) float32, NaN where the monitor had none, or after an episode's end: success, leaving the
+            task's domain (`Task.valid`), or its budget.
         alarm: (P, M) bool.
         kind: (P, M) int8, place in `KINDS`; -1 without one.
         signals: name -> (P, M) float32.
@@ -168,7 +169,7 @@ class _Run:
         self.monitor.reset()
         states, reached, block = start.states, np.zeros(len(self.rows), bool), []
         ends = self.starts.budgets[self.rows]
-        budgets, seen, shown = self.starts.budgets[self.rows], [], [self._frames(observations)]
+        seen, shown = [], [self._frames(observations)]
         for step in range(steps + 1):
             if step % repeat == 0:
                 seen.append(self._look(observations, block))
@@ -179,8 +180,9 @@ class _Run:
             self._switch(env, step)
             observations, _, _, _, info = env.step(block[-1])
             states = np.array(info["state"], float)
-            hits = self._successes(states, start.goals) & (step + 1 <= budgets)
-            reached, ends = reached | hits, np.where(hits, np.minimum(ends, step + 1), ends)
+            hits = self._successes(states, start.goals) & (step + 1 <= ends)
+            over = (hits | ~self.task.valid(states)) & (step + 1 <= ends)
+            reached, ends = reached | hits, np.where(over, step + 1, ends)
             shown.append(self._frames(observations))
             report(step + 1)
         return self._trace(seen, reached, shown, ends)

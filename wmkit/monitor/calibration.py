@@ -24,7 +24,7 @@ from .signals import Raw
 __all__ = ["FIT_SHARE", "Calibration", "calibrate", "episodes_for", "weights_hash"]
 
 _FACTS, _ARRAYS = "surprise.json", "surprise.safetensors"
-_VERSION = 1
+_VERSION = 2
 FIT_SHARE = 0.3
 """Share of the episodes that say what is normal; the others set the thresholds."""
 _FEWEST = 10

@@ -60,6 +60,8 @@ class Nominal:
 
     Attributes:
         one_step: (D,), standard deviation of the one-step residuals.
+        metric: (D, D), what a one-step residual e is measured by, the square root of e' metric e: the precision over D,
+            so that errors which usually come together do not count twice.
         steadiness: (5,), weights of `_circumstances` in the logarithm of a step's usual one-step error.
         k_step: (D,), of the k-step residuals; NaN without.
         precision: (D, D), inverse covariance of the one-step residuals, shrunk towards its diagonal.
@@ -77,6 +79,7 @@ class Nominal:
     """
 
     one_step: np.ndarray
+    metric: np.ndarray
     steadiness: np.ndarray
     k_step: np.ndarray
     precision: np.ndarray
@@ -106,14 +109,16 @@ class Nominal:
         residuals = joined["one_step"][np.isfinite(joined["one_step"]).all(axis=1)]
         one_step = _spread(residuals)
         around = _circumstances(joined["one_step"], joined["others"], joined["expected"], one_step)
-        steadiness = _steadiness(around, _rms(joined["one_step"] / one_step))
-        scores = _rms(joined["one_step"] / one_step) / _usual(around, steadiness)
+        precision = _precision(residuals)
+        errors = _length(joined["one_step"], precision / precision.shape[0])
+        steadiness = _steadiness(around, errors)
+        scores = errors / _usual(around, steadiness)
         scores = np.sort(scores[np.isfinite(scores)])
         looks = joined["looks"]
-        precision = _precision(residuals)
         edges, ratios = fit_ratios(*effects(joined["one_step"], joined["others"], precision))
         first = cls(
             one_step=one_step,
+            metric=precision / precision.shape[0],
             steadiness=steadiness,
             k_step=_spread(joined["k_step"]),
             precision=precision,
@@ -156,7 +161,7 @@ class Nominal:
             rows: (R,), which of B.
         """
         around = _circumstances(raw.one_step, raw.others, raw.expected, self.one_step)
-        one = _rms(raw.one_step / self.one_step) / _usual(around, self.steadiness)
+        one = _length(raw.one_step, self.metric) / _usual(around, self.steadiness)
         along, size = effects(raw.one_step, raw.others, self.precision)
         evidence = log_ratios(along, size, self.edges, self.ratios)
         bets = log_betting(p_values(np.nan_to_num(one), self.table))
@@ -290,6 +295,11 @@ def _steadiness(around: np.ndarray, errors: np.ndarray) -> np.ndarray:
 def _usual(around: np.ndarray, steadiness: np.ndarray) -> np.ndarray:
     """Return the usual error (R,) in circumstances (R, 5), relative to all steps' and drawn half way towards it."""
     return np.exp(_TRUST * np.clip(around @ steadiness, -1.0, 2.0))
+
+
+def _length(residuals: np.ndarray, metric: np.ndarray) -> np.ndarray:
+    """Return the lengths (R,) of residuals (R, D) in a metric (D, D)."""
+    return np.sqrt(np.einsum("rd,de,re->r", residuals, metric, residuals))
 
 
 def _rms(values: np.ndarray) -> np.ndarray:

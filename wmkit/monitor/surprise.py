@@ -29,8 +29,8 @@ class SurpriseMonitor:
 
     Signals, each on a scale where 1 is rare on nominal episodes:
 
-    - "one_step", "k_step": root mean square of the latent's prediction errors, each dimension over its nominal one;
-      that of one step also over what is usual where the prediction depends as much on the actions;
+    - "one_step", "k_step": size of the latent's prediction errors over their nominal one: of one step the Mahalanobis
+      length, over what is usual where the prediction depends as much on the actions; of k steps the root mean square;
     - "drift": logarithm of the capital of a bettor against the one-step errors being nominal (a conformal test
       martingale that starts anew from nothing, CUSUM), which small errors that persist drive up;
     - "gain", "actuation": CUSUM of the log-likelihood ratio of the best of some hypotheses under which the same model

@@ -97,7 +97,7 @@ class Table:
         env: a vector environment that was reset.
         controller: with its goals set.
         observations: the first ones, by key (R, ...).
-        finished: states (R, S) -> (R,) bool, which episodes end there.
+        finished: states (R, S) -> (R,) bool, which episodes end there: at their goal, or out of the task.
     """
 
     env: Any

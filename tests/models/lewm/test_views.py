@@ -1,5 +1,7 @@
 """A preset is not trained under symmetries that its task has not."""
 
+from dataclasses import replace
+
 import pytest
 
 from wmkit import registry
@@ -8,7 +10,7 @@ from wmkit.models.lewm import presets
 
 
 def check(preset, task):
-    presets._check_views(preset, registry.load("environments", task).symmetries, task)
+    presets._check_views(preset, registry.load("environments", task))
 
 
 def test_a_tilted_camera_has_no_symmetry():
@@ -19,10 +21,19 @@ def test_a_tilted_camera_has_no_symmetry():
 
 def test_rooms_may_be_flipped_but_not_turned():
     check(presets.ROOMS, "two-room")
-    with pytest.raises(UserError, match="to none, flip"):
+    with pytest.raises(UserError, match="to none or flip"):
         check(presets.TINY, "two-room")
     check(presets.TINY, "pusht")
 
 
+def test_five_or_six_numbers_are_not_turned_like_two():
+    for task in ("ogbench-cube", "walker"):
+        with pytest.raises(UserError, match="to none$"):
+            check(presets.TINY, task)
+
+
 def test_who_says_nothing_is_let_be():
-    presets._check_views(presets.TINY, None, "mine")
+    mine = replace(registry.load("environments", "pusht"), symmetries=None)
+    presets._check_views(presets.TINY, mine)
+    with pytest.raises(UserError, match="to none$"):
+        presets._check_views(presets.TINY, replace(mine, action_low=(-1.0,) * 4, action_high=(1.0,) * 4))

@@ -213,8 +213,9 @@ def test_other_mistakes_are_named():
         Controller(Clerk(), GoalObjective, min_horizon=0)
     with pytest.raises(ValueError, match="steps is 0"):
         started().set_goal(state(1), steps=0)
-    with pytest.raises(ValueError, match="renew is 0"):
-        started(renew=0)
+    for renew in (0, 1.5):
+        with pytest.raises(ValueError, match=f"renew is {renew}"):
+            started(renew=renew)
     controller = started()
     controller.act(state(0))
     with pytest.raises(ValueError, match=r"mask has dtype int64 and shape \(1,\)"):

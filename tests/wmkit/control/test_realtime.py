@@ -155,7 +155,14 @@ def test_the_horizon_shrinks_towards_the_steps():
 def test_the_steps_count_from_the_first_planned_action():
     loop = Loop(seconds=0.04, steps=9, replan_every=REPEAT).run(10)
     assert loop.control.counters().waiting == REPEAT
-    assert [(request.start, request.steps) for request in loop.requests[:3]] == [(3, 9), (6, 6), (9, 3)]
+    asked = [(request.start, request.steps, request.elapsed) for request in loop.requests[:3]]
+    assert asked == [(3, 9, 0), (6, 9, 3), (9, 9, 6)]
+
+
+@pytest.mark.parametrize(("steps", "horizons"), [(None, [2, 1, 2, 1, 2]), (9, [3, 2, 1, 2, 1])])
+def test_steps_begin_anew_as_with_a_controller(steps, horizons):
+    loop = Loop(seconds=0.0, steps=steps, replan_every=REPEAT, options={"renew": 2}).run(13)
+    assert [horizon for _, _, horizon in loop.planner.calls] == horizons
 
 
 def test_a_slow_plan_is_late_and_only_its_remainder_is_used():

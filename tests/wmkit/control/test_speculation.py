@@ -65,11 +65,12 @@ def drive(controller, steps, goal, disturb=lambda step: 0.0, budget=None):
 GOALS = np.array([[1.0, -0.5], [0.25, 0.75], [-1.0, 0.0]], dtype=np.float32)
 
 
+@pytest.mark.parametrize("renew", [None, 2])
 @pytest.mark.parametrize("budget", [None, 14])
 @pytest.mark.parametrize("execute", [1, 3])
-def test_exact_predictions_always_hit_and_move_as_without_speculation(execute, budget):
-    plain = made(Controller, execute=execute)
-    drafting = made(execute=execute, drafts=1, spread="none", tolerance=0.0)
+def test_exact_predictions_always_hit_and_move_as_without_speculation(execute, budget, renew):
+    plain = made(Controller, execute=execute, renew=renew)
+    drafting = made(execute=execute, drafts=1, spread="none", tolerance=0.0, renew=renew)
     expected = drive(plain, 20, GOALS, budget=budget)
     np.testing.assert_array_equal(drive(drafting, 20, GOALS, budget=budget), expected)
     assert len(drafting.decisions) == len(plain.decisions) >= 20 / (REPEAT * execute)

@@ -80,6 +80,13 @@ def test_replan_drops_the_rows_plan_and_its_warm_start_and_gives_it_the_whole_ho
     assert clerk.calls == [(2, False, 2), (1, False, HORIZON)]
 
 
+def test_replan_gives_the_row_the_steps_that_are_renewed():
+    controller, clerk, _ = started(lambda s: Response(replan=s.began), execute=3, renew=2, steps=6)
+    for value in (1, 1, 99, 99):
+        controller.act(state(value, 1))
+    assert clerk.calls == [(2, False, 3), (1, False, 2)]
+
+
 def test_scale_and_policy_act_on_their_rows_alone_until_the_next_model_step_and_are_what_is_remembered():
     def react(surprise):
         if not surprise.alarm:

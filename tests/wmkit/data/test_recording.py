@@ -116,6 +116,10 @@ def test_recording_imports_no_torch():
         ({"policy": "random", "noise": 0.1}, "goes with policy 'expert'"),
         ({"max_steps": 0}, "at least 1"),
         ({"env": {"colour": 3}}, "refuses {'colour': 3}"),
+        (
+            {"task": "push-cube", "env": {"obs_type": "state", "action_mode": "space"}},
+            r"takes actions \(3,\), and policies give \(2,\)",
+        ),
         ({"task": "pushtt"}, "did you mean 'pusht'"),
         ({"task": "point_task:LINE"}, "cannot load the task"),
         ({"task": "point_task:PointEnv"}, "expected a wmkit.tasks.Task"),
