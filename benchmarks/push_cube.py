@@ -4,7 +4,8 @@
     python benchmarks/push_cube.py --scenes 100 --rounds 1 --out /tmp/push_cube.json
 
 The expert meets as many drawn scenes in each of three settings: as they are, with noise on its actions, and with all
-variations drawn. Strict success is half the tolerance over five steps on end. The frames are of episodes that the
+variations drawn. Strict success is half the tolerance over five steps on end. Then the pictures, of goals and of a
+hundred episodes, that show nothing of the cube are counted, for each camera. The frames are of episodes that the
 expert solved beforehand, so that the cube is touched as much as in data; a frame is a step and its pictures, "state" is
 without pictures, and "physics" is the simulator that plans are searched with, on one thread. A unit of work is one
 control step of one environment. Leave the machine alone while it runs.
@@ -36,6 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What the expert is tried in."""
 _SIDE_BY_SIDE = 100
+_CAMERAS = ("front", "side", "top")
 _SETTLED = 5
 """Steps on end that strict success takes."""
 
@@ -119,6 +121,28 @@ def _share(hits: np.ndarray) -> dict[str, Any]:
     return {"share": float(hits.mean()), "interval": wilson(int(hits.sum()), len(hits))}
 
 
+def hidden(args: Args) -> dict[str, Any]:
+    """Return for each camera the shares of goals' and of episodes' pictures in which no pixel is the cube's."""
+    env = PushCubeVectorEnv(_SIDE_BY_SIDE, image_size=args.image_size, cameras=_CAMERAS, autoreset_mode="disabled")
+    seen: dict[str, list[np.ndarray]] = {}
+    for seed in range(args.seed, args.seed + args.scenes, _SIDE_BY_SIDE):
+        info = env.reset(seed=seed)[1]
+        for name in (name for name in info if name.startswith("goal_pixels")):
+            seen.setdefault(name, []).append(_unseen(info[name]))
+    env.reset(seed=args.seed)
+    for action in solve(_SIDE_BY_SIDE, args.seed, args.max_steps).actions:
+        for name, pixels in env.step(action)[0].items():
+            seen.setdefault(name, []).append(_unseen(pixels))
+    env.close()
+    return {name: {"share": float(np.mean(values)), "pictures": int(np.size(values))} for name, values in seen.items()}
+
+
+def _unseen(pixels: np.ndarray) -> np.ndarray:
+    """Return whether pictures (B, S, S, 3) show nothing red, (B,) bool."""
+    red = pixels[..., 0].astype(int) > pixels[..., 1].astype(int) + 60
+    return ~red.any(axis=(1, 2))
+
+
 def rates(args: Args) -> dict[str, Timed]:
     """Time all cases in turns; what is timed is the seconds of one step of all environments of a case."""
     actions = solve(args.batch, args.seed, args.max_steps).actions
@@ -173,12 +197,15 @@ def main(args: Args) -> None:
         experts[name] = expert(args, **setting)
         parts = [f"{key} {100 * experts[name][key]['share']:.1f} %" for key in ("success", "strict")]
         print(f"expert, {name}: {', '.join(parts)} of {args.scenes}", flush=True)
+    unseen = hidden(args)
+    print("no cube in the picture: " + ", ".join(f"{name} {each['share']:.1%}" for name, each in unseen.items()))
     timed = rates(args)
     for case, found in timed.items():
         print(f"{case:<24}{found.rate:10,.0f} a second")
     result = {
         "settings": {name: value for name, value in asdict(args).items() if name != "out"},
         "expert": experts,
+        "hidden": unseen,
         "rates": {case: found.to_json() for case, found in timed.items()},
         "provenance": provenance(),
     }

@@ -10,6 +10,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
+from .scene_checks import finite_actions, whole_number
+
 __all__ = ["SceneBatch", "SceneEnv", "SceneVectorEnv", "first_row"]
 
 _SINGLE = ("task", "variation")
@@ -44,8 +46,8 @@ class SceneBatch(Protocol):
         """Begin new episodes in the rows given, with their reset options; `rngs` has one for each scene."""
         ...
 
-    def step(self, actions: ArrayLike, active: NDArray[np.bool_] | None = None) -> None:
-        """Advance the active scenes, by default all, by actions (B, A)."""
+    def step(self, actions: NDArray[np.float64], active: NDArray[np.bool_] | None = None) -> None:
+        """Advance the active scenes, by default all, by actions (B, A), which are finite."""
         ...
 
     def rewards(self) -> NDArray[np.float64]:
@@ -89,6 +91,7 @@ class SceneEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
         _check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode, self._scenes = render_mode, scenes
         self.observation_space, self.action_space = scenes.observation_space, scenes.action_space
+        self._begun = False
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -96,12 +99,17 @@ class SceneEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
         """Start an episode; see the class for the options."""
         super().reset(seed=seed)
         self._scenes.begin({0: dict(options or {})}, [self.np_random])
+        self._begun = True
         self._show()
         return self.observe(), first_row(self._scenes.info(True))
 
     def step(self, action: ArrayLike) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Advance by one control step. The time limit is the registered id's; this never truncates."""
-        self._scenes.step(np.asarray(action)[None])
+        """Advance by one control step. The time limit is the registered id's; this never truncates.
+
+        Raises:
+            ValueError: an action of a wrong shape or not finite, no reset before, or a simulation that diverged.
+        """
+        self._scenes.step(finite_actions(action, self._scenes.action_space.shape)[None])
         self._show()
         scenes = self._scenes
         return self.observe(), scenes.rewards().item(0), scenes.successes.item(0), False, first_row(scenes.info(False))
@@ -130,16 +138,25 @@ class SceneEnv(gymnasium.Env[dict[str, Any], NDArray[Any]]):
         return self._scenes.variations()[0]
 
     def observe(self) -> dict[str, Any]:
-        """The observation of the present state, without a step."""
+        """The observation of the present state, without a step; raises ValueError before the first reset."""
+        _check_begun(self._begun)
         return {key: value[0] for key, value in self._scenes.observation().items()}
 
     def info(self) -> dict[str, Any]:
-        """The info of the present state, as a step would return it."""
+        """The info of the present state, as a step would return it; raises ValueError before the first reset."""
+        _check_begun(self._begun)
         return first_row(self._scenes.info(False))
 
     def render(self) -> NDArray[np.uint8] | None:
-        """The scene for people, uint8 (H, H, 3), for "rgb_array"; None for the other modes."""
-        return self._scenes.render(0, self._scenes.render_size) if self.render_mode == "rgb_array" else None
+        """The scene for people, uint8 (H, H, 3), for "rgb_array"; None for the other modes.
+
+        Raises:
+            ValueError: no reset before.
+        """
+        if self.render_mode != "rgb_array":
+            return None
+        _check_begun(self._begun)
+        return self._scenes.render(0, self._scenes.render_size)
 
     def close(self) -> None:
         """Free threads and OpenGL contexts."""
@@ -165,11 +182,11 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
         max_episode_steps: int | None,
         autoreset_mode: AutoresetMode | str,
     ) -> None:
-        """Wrap a batch of `num_envs` scenes; raises ValueError for an unknown mode or a number below 1."""
+        """Wrap a batch of `num_envs` scenes; raises ValueError for an unknown mode or a limit that is no number."""
         names = {m.name.lower(): m for m in (AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED)}
-        mode = autoreset_mode if isinstance(autoreset_mode, AutoresetMode) else names.get(autoreset_mode.lower())
-        if num_envs < 1 or (max_episode_steps is not None and max_episode_steps < 1):
-            raise ValueError(f"num_envs={num_envs} and max_episode_steps={max_episode_steps} must be 1 or more")
+        mode = autoreset_mode if isinstance(autoreset_mode, AutoresetMode) else names.get(str(autoreset_mode).lower())
+        if max_episode_steps is not None:
+            whole_number("max_episode_steps", max_episode_steps)
         if mode not in names.values():
             raise ValueError(f"unsupported autoreset_mode {autoreset_mode!r}; choose from {', '.join(names)}")
         _check_render_mode(render_mode, ("rgb_array",))
@@ -181,7 +198,7 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
         self._autoreset, self._limit = mode, max_episode_steps
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
         self._elapsed = np.zeros(num_envs, int)
-        self._ended = np.zeros(num_envs, bool)
+        self._begun, self._ended = np.zeros((2, num_envs), bool)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
@@ -200,9 +217,14 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
     def step(
         self, actions: ArrayLike
     ) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Advance all by one control step; returns observations, rewards, terminated, truncated (B,) each, info."""
+        """Advance all by one control step; returns observations, rewards, terminated, truncated (B,) each, info.
+
+        Raises:
+            ValueError: as in the single environment; the environments that have not diverged are a step further then.
+        """
         restart = self._ended & (self._autoreset == AutoresetMode.NEXT_STEP)
-        self._scenes.step(actions, ~restart if restart.any() else None)
+        expected = (self.num_envs, *self._scenes.action_space.shape)
+        self._scenes.step(finite_actions(actions, expected), ~restart if restart.any() else None)
         self._elapsed += 1
         if restart.any():
             self._restart(restart, self._split({}))
@@ -248,17 +270,20 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
         return self._scenes.variations()
 
     def observe(self) -> dict[str, Any]:
-        """The observations of the present states, without a step."""
+        """The observations of the present states, without a step; raises ValueError before all were reset once."""
+        _check_begun(self._begun.all())
         return self._scenes.observation()
 
     def info(self) -> dict[str, Any]:
-        """The info of the present states, as a step would return it."""
+        """The info of the present states, as a step would return it; raises ValueError before all were reset once."""
+        _check_begun(self._begun.all())
         return self._scenes.info(False)
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """The scenes for people, uint8 (H, H, 3) each, for "rgb_array"."""
+        """The scenes for people, uint8 (H, H, 3) each, for "rgb_array"; raises ValueError as `observe` does."""
         if self.render_mode is None:
             return None
+        _check_begun(self._begun.all())
         return tuple(self._scenes.render(i, self._scenes.render_size) for i in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -281,8 +306,7 @@ class SceneVectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[Any], ND
 
     def _restart(self, mask: NDArray[np.bool_], options: list[dict[str, Any]]) -> None:
         self._scenes.begin({row: options[row] for row in np.flatnonzero(mask).tolist()}, self._rngs)
-        self._elapsed[mask] = 0
-        self._ended[mask] = False
+        self._begun[mask], self._ended[mask], self._elapsed[mask] = True, False, 0
 
     def _mask(self, mask: ArrayLike | None, name: str) -> NDArray[np.bool_]:
         """Return a mask (B,); None stands for all."""
@@ -311,6 +335,11 @@ def first_row(info: Mapping[str, Any]) -> dict[str, Any]:
         key: first_row(value) if isinstance(value, dict) else value.item(0) if value.ndim == 1 else value[0]
         for key, value in info.items()
     }
+
+
+def _check_begun(begun: bool | np.bool_) -> None:
+    if not begun:
+        raise ValueError("call reset() first")
 
 
 def _check_render_mode(mode: str | None, known: Sequence[str]) -> None:

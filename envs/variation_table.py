@@ -84,7 +84,7 @@ def merge(
         present: as the scene is.
         change: names -> values to change, or all of them; None goes back to `first`.
         first: as the scene was after its reset.
-        make: resolves names -> values, and leaves what is resolved.
+        make: resolves names -> values, and takes what is resolved.
         fixed: names that only a reset can change.
 
     Raises:

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from wmkit.errors import UserError
 
 from ..mujoco_support import load_mujoco
+from ..scene_checks import finite_actions, finite_numbers
 from .state import (
     ACCELERATIONS,
     ACTION_SIZE,
@@ -33,7 +34,7 @@ from .state import (
     VELOCITIES,
 )
 
-__all__ = ["Engine", "as_actions", "load_ogbench", "shared_engine"]
+__all__ = ["Engine", "load_ogbench", "shared_engine"]
 
 _FULL_CONTACT = 50.0
 """Newtons on a finger at which OGBench's contact reads 1."""
@@ -64,22 +65,10 @@ def load_ogbench(module: str) -> Any:
         raise UserError(f"ogbench cannot be imported ({error}): pip install 'wmkit[ogbench]'") from error
 
 
-def as_actions(actions: ArrayLike, count: int) -> NDArray[np.float32]:
-    """Return actions (count, 5) as they are executed: float32, clipped to [-1, 1].
-
-    Raises:
-        ValueError: a wrong shape, or a value that is not finite.
-    """
-    found = np.asarray(actions, np.float32)
-    if found.shape != (count, ACTION_SIZE) or not np.isfinite(found).all():
-        raise ValueError(f"actions must be finite and of shape {(count, ACTION_SIZE)}, got {actions!r}")
-    return np.clip(found, -1.0, 1.0)
-
-
 class Engine:
     """OGBench's simulation of one cube, without a memory of its own: any number of scenes can share it.
 
-    Threads take turns.
+    Threads take turns. A simulation that diverges shows as NaN; MuJoCo's warnings of it are neither printed nor logged.
 
     Raises:
         UserError: ogbench is not installed, or is another version than this one knows.
@@ -87,6 +76,9 @@ class Engine:
 
     def __init__(self) -> None:
         self._mujoco = load_mujoco()
+        from wmkit.mujoco_rollout import silent_warnings
+
+        self._silent = silent_warnings
         self._env = load_ogbench("envs.cube_env").CubeEnv(
             env_type="single", ob_type="states", visualize_info=False, mode="data_collection"
         )
@@ -94,6 +86,7 @@ class Engine:
         self._model, self._data = self._env.model, self._env.data
         if (self._model.nq, self._model.nv) != (POSITIONS.stop, VELOCITIES.stop - VELOCITIES.start):
             raise UserError("this ogbench has another cube than wmkit knows: pip install 'ogbench>=1.2,<2'")
+        self._model.opt.disableflags |= self._mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self._pinch, self._pad = self._model.site(_PINCH).id, self._model.body(_PAD).id
         self._lock = RLock()
 
@@ -117,15 +110,13 @@ class Engine:
             self._mujoco.mj_forward(self._model, self._data)
             return start, self._read()
 
-    def complete(self, numbers: ArrayLike) -> Array:
+    def complete(self, numbers: ArrayLike, name: str = "state") -> Array:
         """Return a state (74,) from its own numbers, or from positions and velocities (41,).
 
         Raises:
-            ValueError: another shape, or a number that is not finite.
+            ValueError: another shape, or a number that is not finite; `name` says of what.
         """
-        given = np.array(numbers, np.float64)
-        if given.shape not in ((STATE_SIZE,), (SHORT_SIZE,)) or not np.isfinite(given).all():
-            raise ValueError(f"expected {STATE_SIZE} or {SHORT_SIZE} finite numbers, got shape {given.shape}")
+        given = finite_numbers(name, numbers, (STATE_SIZE, SHORT_SIZE))
         if len(given) == STATE_SIZE:
             return given
         with self._lock:
@@ -133,19 +124,36 @@ class Engine:
             self._env.set_state(given[POSITIONS], given[VELOCITIES])
             return self._read()
 
-    def advance(self, state: Array, action: NDArray[np.float32]) -> Array:
-        """Return the state (74,) 0.05 s after a state (74,) under an action (5,), float32 in [-1, 1]."""
-        with self._lock:
+    def with_cube(self, state: Array, place: Array) -> Array:
+        """Return a state (74,) like another, with an upright cube at a place (3,) in metres."""
+        moved = state[:SHORT_SIZE].copy()
+        moved[CUBE], moved[CUBE_TURN] = place, (1.0, 0.0, 0.0, 0.0)
+        return self.complete(moved)
+
+    def advance(self, state: Array, action: Array) -> Array:
+        """Return the state (74,) 0.05 s after a state (74,) under an action (5,), clipped to [-1, 1].
+
+        It is all NaN where the state is not finite, or the simulation diverges.
+        """
+        if not np.isfinite(state).all():
+            return np.full(STATE_SIZE, np.nan)
+        with self._lock, self._silent():
             self._restore(state)
-            self._env.step(action)
-            return self._read()
+            self._env.step(np.clip(action, -1.0, 1.0).astype(np.float32))
+            after = self._read()
+        return after if np.isfinite(after).all() else np.full(STATE_SIZE, np.nan)
 
     def rollout(self, states: Array, actions: Array) -> Array:
-        """Return the states (B, N, R, 74) after each of the actions (B, N, R, 5) from states (B, 74)."""
-        found = np.empty((*actions.shape[:-1], STATE_SIZE))
-        for row, candidate in np.ndindex(*actions.shape[:2]):
+        """Return the states (B, N, R, 74) after each of the actions (B, N, R, 5) from states (B, 74); see `advance`.
+
+        Raises:
+            ValueError: actions that are not finite, or of another shape.
+        """
+        executed = finite_actions(actions, (*actions.shape[:3], ACTION_SIZE))
+        found = np.empty((*executed.shape[:3], STATE_SIZE))
+        for row, candidate in np.ndindex(*executed.shape[:2]):
             state = states[row]
-            for step, action in enumerate(as_actions(actions[row, candidate], actions.shape[2])):
+            for step, action in enumerate(executed[row, candidate]):
                 found[row, candidate, step] = state = self.advance(state, action)
         return found
 

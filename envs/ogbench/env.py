@@ -2,6 +2,7 @@
 
 from gymnasium.vector import AutoresetMode
 
+from ..scene_checks import whole_number
 from ..scene_env import SceneEnv, SceneVectorEnv
 from .scenes import SceneOptions, Scenes
 
@@ -22,8 +23,8 @@ class OGBenchCubeEnv(SceneEnv):
     "goal_pixels" where there are pixels.
 
     `reset(options=...)` takes "state" (74 numbers, set exactly, or the 41 positions and velocities) and "goal" (the
-    same, of which the cube's place counts). What is not given is drawn as OGBench does when it collects data, again
-    where the cube would be at its goal already. There are no variations.
+    same, of which the cube's place counts, or that place alone, 3 numbers in metres). What is not given is drawn as
+    OGBench does when it collects data, again where the cube would be at its goal already. There are no variations.
 
     Args:
         obs_type: "pixels", "state" or "pixels_state".
@@ -71,5 +72,5 @@ class OGBenchCubeVectorEnv(SceneVectorEnv):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        scenes = Scenes(SceneOptions(obs_type, image_size), num_envs)
+        scenes = Scenes(SceneOptions(obs_type, image_size), whole_number("num_envs", num_envs))
         super().__init__(scenes, num_envs, render_mode, _FPS, max_episode_steps, autoreset_mode)

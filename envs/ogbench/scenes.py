@@ -8,8 +8,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from .engine import Engine, as_actions, shared_engine
-from .state import ACTION_SIZE, STATE_SIZE, is_success
+from ..scene_checks import finite_numbers, refuse_diverged, whole_number
+from .engine import Engine, shared_engine
+from .state import ACTION_SIZE, SHORT_SIZE, STATE_SIZE, is_success
 
 if TYPE_CHECKING:
     from .render import Renderer
@@ -21,6 +22,8 @@ VARIATIONS: Mapping[str, Any] = {}
 """What can be varied: nothing."""
 _BOUND = 1e9
 """Far beyond any state; accelerations in an impact are large."""
+_LOW, _HIGH = np.array((0.25, -0.35, 0.02)), np.array((0.6, 0.35, 0.35))
+"""OGBench's workspace: least and largest x, y and z of the hand, m. A cube on the table has its centre at 0.02."""
 _RESET_KEYS = ("state", "goal", "variation")
 
 Array = NDArray[np.float64]
@@ -41,8 +44,7 @@ class SceneOptions:
     def __post_init__(self) -> None:
         if self.obs_type not in OBS_TYPES:
             raise ValueError(f"unknown obs_type {self.obs_type!r}; choose from {', '.join(OBS_TYPES)}")
-        if not 16 <= self.image_size <= 1024:
-            raise ValueError(f"image_size must be from 16 to 1024, got {self.image_size}")
+        whole_number("image_size", self.image_size, 16, 1024)
 
     @property
     def pixels(self) -> bool:
@@ -86,24 +88,37 @@ def check_variation(variation: Any) -> None:
 def make_start(engine: Engine, options: Mapping[str, Any], rng: np.random.Generator) -> Start:
     """Resolve the reset options of one environment.
 
-    What is not given is drawn as in `Engine.draw`, again where the cube drawn is at the goal drawn already.
+    What is drawn, as in `Engine.draw`, is never solved at the start. A goal that is the cube's place, 3 numbers in
+    metres, is the goal drawn with the cube there, upright.
 
     Raises:
-        ValueError: an unknown option, any variation, or a state or goal of a wrong length.
+        ValueError: an unknown option, any variation, or a state or goal of a wrong length, not finite or out of reach.
     """
     unknown = sorted(set(options) - set(_RESET_KEYS))
     if unknown:
         raise ValueError(f"unknown reset option {', '.join(map(repr, unknown))}; known: {', '.join(_RESET_KEYS)}")
     check_variation(options.get("variation"))
-    drawn, found = engine.draw(int(rng.integers(2**31))), []
-    while is_success(*drawn):
-        drawn = engine.draw(int(rng.integers(2**31)))
-    for name, default in zip(("state", "goal"), drawn, strict=True):
-        try:
-            found.append(default if options.get(name) is None else engine.complete(options[name]))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    return Start(*found)
+    given, aim = options.get("state"), options.get("goal")
+    given = None if given is None else engine.complete(given)
+    aim = None if aim is None else _as_goal(engine, aim)
+    while True:
+        state, goal = engine.draw(int(rng.integers(2**31)))
+        state = state if given is None else given
+        if aim is not None:
+            goal = aim if len(aim) == STATE_SIZE else engine.with_cube(goal, aim)
+        if not is_success(state, goal) or (given is not None and aim is not None):
+            return Start(state, goal)
+
+
+def _as_goal(engine: Engine, goal: ArrayLike) -> Array:
+    """Return a goal as a state (74,), or the place (3,) that it is."""
+    found = finite_numbers("goal", goal, (3, SHORT_SIZE, STATE_SIZE))
+    if len(found) > 3:
+        return engine.complete(found)
+    if ((found < _LOW) | (found > _HIGH)).any():
+        ranges = ", ".join(f"{axis} {a:g} to {b:g}" for axis, a, b in zip("xyz", _LOW, _HIGH, strict=True))
+        raise ValueError(f"goal: ({', '.join(f'{v:g}' for v in found)}) is out of the hand's reach; {ranges} m")
+    return found
 
 
 class Scenes:
@@ -152,10 +167,7 @@ class Scenes:
         """
         if not self._started[rows].all():
             raise ValueError("call reset() before set_state()")
-        try:
-            self.states[rows] = np.reshape([self.engine.complete(state) for state in states], (-1, STATE_SIZE))
-        except ValueError as error:
-            raise ValueError(f"state: {error}") from None
+        self.states[rows] = np.reshape([self.engine.complete(state) for state in states], (-1, STATE_SIZE))
 
     def set_variations(self, changes: Mapping[int, Any]) -> None:
         """Change nothing: there are no variations. Raises ValueError for every name."""
@@ -166,22 +178,22 @@ class Scenes:
         """The present variation of each scene: empty."""
         return [{} for _ in self.states]
 
-    def step(self, actions: ArrayLike, active: NDArray[np.bool_] | None = None) -> None:
+    def step(self, actions: Array, active: NDArray[np.bool_] | None = None) -> None:
         """Advance by one control step (0.05 s).
 
         Args:
-            actions: (B, 5), clipped to [-1, 1].
+            actions: (B, 5), finite; clipped to [-1, 1].
             active: bool (B,), scenes to advance; by default all.
 
         Raises:
-            ValueError: a wrong shape, or a value that is not finite.
+            ValueError: before the first reset; or simulations diverged, which leaves NaN in their states.
         """
-        executed = as_actions(actions, len(self.states))
         rows = np.arange(len(self.states)) if active is None else np.flatnonzero(active)
         if not self._started[rows].all():
             raise ValueError("call reset() before step()")
         for row in rows.tolist():
-            self.states[row] = self.engine.advance(self.states[row], executed[row])
+            self.states[row] = self.engine.advance(self.states[row], actions[row])
+        refuse_diverged(self.states)
 
     def observation(self) -> dict[str, Any]:
         """The batched observation; arrays are the caller's own."""

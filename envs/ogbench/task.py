@@ -61,4 +61,5 @@ OGBENCH_CUBE = Task(
     max_steps=200,
     simulator=_simulator,
     distance=_distance,
+    symmetries=(),
 )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from gymnasium.vector import AutoresetMode
 
+from ..scene_checks import whole_number
 from ..scene_env import SceneEnv, SceneVectorEnv
 from .control import SECONDS_PER_STEP
 from .scenes import SceneOptions, Scenes
@@ -98,5 +99,5 @@ class PushCubeVectorEnv(SceneVectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
         options = SceneOptions(obs_type, image_size, cameras, action_mode, randomise, show_target)
-        scenes = Scenes(options, num_envs)
+        scenes = Scenes(options, whole_number("num_envs", num_envs))
         super().__init__(scenes, num_envs, render_mode, _FPS, max_episode_steps, autoreset_mode)

@@ -14,6 +14,8 @@ mean something where MuJoCo and dm_control are not installed.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..scene_checks import finite_numbers
+
 __all__ = [
     "BASE_HEIGHT",
     "CUBE",
@@ -61,6 +63,8 @@ JOINT_LIMITS: Array = np.array(
     [(-np.inf, np.inf), (0.820305, 5.462881), (0.331613, 5.951573), *[(-np.inf, np.inf)] * 3], np.float64
 )
 """Smallest and largest angle of each joint (6, 2) in rad; four of Jaco's joints turn without end."""
+_SLACK = 0.01
+"""rad by which a state's joints may be beyond their limits, which are soft."""
 
 
 def _rotation(w: float, x: float, y: float, z: float) -> Array:
@@ -155,20 +159,28 @@ def is_success(states: ArrayLike, goals: ArrayLike, strict: bool = False) -> NDA
     return np.linalg.norm(off, axis=-1) <= SUCCESS_DISTANCE * (0.5 if strict else 1.0)
 
 
-def as_state(state: ArrayLike) -> Array:
-    """Return states (..., 25) as an array of its own, quaternions normalised.
+def as_state(state: ArrayLike, name: str = "state") -> Array:
+    """Return a state (25,) as an array of its own, its quaternion normalised.
+
+    Args:
+        state: (25,).
+        name: what it is, for the messages.
 
     Raises:
-        ValueError: a wrong length, a number that is not finite, or a quaternion of zeros.
+        ValueError: a wrong length, a number that is not finite, a quaternion of zeros, joints beyond their limits, or a
+            cube whose centre lies below the table's top.
     """
-    found = np.array(state, np.float64)
-    if found.shape[-1:] != (STATE_SIZE,) or not np.isfinite(found).all():
-        raise ValueError(f"state: expected {STATE_SIZE} finite numbers, got shape {found.shape}")
-    length = np.linalg.norm(found[..., CUBE_TURN], axis=-1, keepdims=True)
-    if (length < 1e-6).any():
+    found = finite_numbers(name, state, (STATE_SIZE,))
+    length = float(np.linalg.norm(found[CUBE_TURN]))
+    if length < 1e-6:
         raise ValueError(
-            "state: the cube's quaternion (numbers 9 to 12) is zero; give (1, 0, 0, 0) for an upright cube"
+            f"{name}: the cube's quaternion (numbers 9 to 12) is zero; give (1, 0, 0, 0) for an upright cube"
         )
-    exact = np.abs(length - 1.0) < 1e-9
-    found[..., CUBE_TURN] /= np.where(exact, 1.0, length)
+    for joint, angle, (low, high) in zip(JOINTS, found, JOINT_LIMITS, strict=False):
+        if not low - _SLACK <= angle <= high + _SLACK:
+            raise ValueError(f"{name}: {joint} is {angle:g} rad; its limits are {low:g} and {high:g}")
+    if found[CUBE][2] < 0:
+        raise ValueError(f"{name}: the cube's centre, z = {found[CUBE][2]:g} m, lies below the table's top, z = 0")
+    if abs(length - 1.0) >= 1e-9:
+        found[CUBE_TURN] /= length
     return found

@@ -1,20 +1,21 @@
 """A batch of PushCube scenes: what `PushCubeEnv` (one) and `PushCubeVectorEnv` (many) share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..mujoco_support import cores, load_mujoco
+from ..scene_checks import refuse_diverged, whole_number
 from .control import ACTION_MODES, joint_speeds
 from .kinematics import CUBE, JOINTS, POSITIONS, STATE_SIZE, VELOCITIES, as_state, hand_position, is_success
 from .model import CAMERAS, SUBSTEPS, shared_model
 from .starts import make_start
-from .variations import Variation, check_names, merge_variation
+from .variations import VARIATIONS, Variation, check_names, merge_variation
 
 if TYPE_CHECKING:
     from .render import Renderer
@@ -42,7 +43,7 @@ class SceneOptions:
         image_size: S, pixels of a side of the observation, 16 to 1024.
         cameras: the first is seen under "pixels", others under "pixels_NAME"; names joined by commas will do, too.
         action_mode: "plane" or "space".
-        randomise: names of the variations that every reset draws; "all" for all of them.
+        randomise: names of the variations that every reset draws, joined by commas or not; "all" for all of them.
         show_target: whether the target's mark is in the observed pictures.
     """
 
@@ -54,11 +55,10 @@ class SceneOptions:
     show_target: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in {"obs_type": OBS_TYPES, "action_mode": ACTION_MODES}.items():
+        for name, known in {"obs_type": OBS_TYPES, "action_mode": tuple(ACTION_MODES)}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(known)}")
-        if not isinstance(self.image_size, int | np.integer) or not 16 <= self.image_size <= 1024:
-            raise ValueError(f"image_size must be a whole number from 16 to 1024, got {self.image_size!r}")
+        whole_number("image_size", self.image_size, 16, 1024)
         unknown = sorted(set(self.views) - set(CAMERAS))
         if unknown or not self.views or len(set(self.views)) < len(self.views):
             raise ValueError(f"cameras is {self.cameras!r}; choose one or more, each once, of {', '.join(CAMERAS)}")
@@ -67,14 +67,13 @@ class SceneOptions:
     @property
     def views(self) -> tuple[str, ...]:
         """Names of the cameras."""
-        return tuple(self.cameras.split(",")) if isinstance(self.cameras, str) else tuple(self.cameras)
+        return _names("cameras", self.cameras, CAMERAS)
 
     @property
     def randomised(self) -> tuple[str, ...] | None:
         """Names of the variations that resets draw; None for all."""
-        if isinstance(self.randomise, str):
-            return None if self.randomise == "all" else tuple(self.randomise.split(","))
-        return tuple(self.randomise)
+        names = _names("randomise", self.randomise, ("all", *VARIATIONS))
+        return None if names == ("all",) else names
 
     @property
     def pictures(self) -> dict[str, str]:
@@ -96,6 +95,15 @@ class SceneOptions:
     def action_space(self) -> spaces.Box:
         """Of one environment: displacements of the hand."""
         return spaces.Box(-1.0, 1.0, (ACTION_MODES[self.action_mode],), np.float32)
+
+
+def _names(option: str, value: Any, known: Iterable[str]) -> tuple[str, ...]:
+    """Return names that were given one by one or joined by commas."""
+    parts = value.split(",") if isinstance(value, str) else value
+    names = tuple(parts) if isinstance(parts, Iterable) else (value,)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{option} is {value!r}; give names, of {', '.join(known)}")
+    return tuple(name.strip() for name in names)
 
 
 class Scenes:
@@ -122,6 +130,9 @@ class Scenes:
         self._variations = [Variation()] * count
         self._first = [Variation()] * count
         self._mujoco = load_mujoco()
+        from wmkit.mujoco_rollout import silent_warnings
+
+        self._silent = silent_warnings
         self._models = [shared_model(Variation())] * count
         self._datas = [self._mujoco.MjData(model) for model in self._models]
         self._started = np.zeros(count, bool)
@@ -145,7 +156,7 @@ class Scenes:
     def set_states(self, rows: NDArray[np.int64], states: Array) -> None:
         """Put the given scenes into other states (M, 25); goals stay as they are."""
         self._check_started(rows)
-        for row, state in zip(rows.tolist(), as_state(states), strict=True):
+        for row, state in zip(rows.tolist(), [as_state(state) for state in states], strict=True):
             self._place(row, state)
         self._measure(rows)
 
@@ -160,27 +171,23 @@ class Scenes:
         """The present variation of each scene, all names -> values."""
         return [one.named() for one in self._variations]
 
-    def step(self, actions: ArrayLike, active: NDArray[np.bool_] | None = None) -> None:
+    def step(self, actions: Array, active: NDArray[np.bool_] | None = None) -> None:
         """Advance by one control step (0.1 s).
 
         Args:
-            actions: (B, 2 | 3), clipped to [-1, 1].
+            actions: (B, 2 | 3), finite; clipped to [-1, 1].
             active: bool (B,), scenes to advance; by default all.
 
         Raises:
-            ValueError: a wrong shape, a value that is not finite, or a simulation that diverged.
+            ValueError: before the first reset; or simulations diverged, which leaves NaN in their states.
         """
-        actions, expected = np.asarray(actions, np.float64), (len(self.states), *self.action_space.shape)
-        if actions.shape != expected or not np.isfinite(actions).all():
-            got = f"shape {actions.shape}, {np.count_nonzero(~np.isfinite(actions))} not finite"
-            raise ValueError(f"actions must be finite and of shape {expected}, got {got}")
         rows = np.arange(len(self.states)) if active is None else np.flatnonzero(active)
         self._check_started(rows)
         speeds = joint_speeds(self.states[rows, : len(JOINTS)], np.clip(actions[rows], -1.0, 1.0))
-        self._advance(rows, speeds)
-        if not np.isfinite(self.states[rows]).all():
-            raise ValueError("the simulation diverged; reset it to a state within reason")
+        with self._silent():
+            self._advance(rows, speeds)
         self._measure(rows)
+        refuse_diverged(self.states)
 
     def rewards(self) -> Array:
         """The rewards (B,): 1 at the goal, falling with the cube's distance from it, a quarter at 10 cm."""

@@ -7,9 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..scene_checks import finite_numbers
 from .control import HEIGHT, HIGH, LOW, joints_at
-from .kinematics import CUBE, CUBE_TURN, JOINTS, STATE_SIZE, as_state, cube_yaw, hand_position
-from .variations import Variation, make_variation, sample_variation
+from .kinematics import (
+    CUBE,
+    CUBE_TURN,
+    JOINTS,
+    STATE_SIZE,
+    SUCCESS_DISTANCE,
+    as_state,
+    cube_yaw,
+    hand_position,
+)
+from .variations import VARIATIONS, Variation, make_variation, sample_variation
 
 __all__ = [
     "FIST",
@@ -34,7 +44,7 @@ ZONE_LOW, ZONE_HIGH = np.array((0.37, -0.12)), np.array((0.57, 0.12))
 _RESET_KEYS = ("state", "goal", "variation")
 _GAP = 0.02
 _FAR = 0.08
-"""Metres from the cube at which a target is drawn at the least, and by which a teleported cube at least moves."""
+"""Metres between a start's cube and its target at the least, and by which a teleported cube at least moves."""
 _TRIES = 200
 
 
@@ -48,7 +58,7 @@ class Start:
 
 
 def make_start(options: Mapping[str, Any], rng: np.random.Generator, randomise: Sequence[str] | None = ()) -> Start:
-    """Resolve the reset options of one environment.
+    """Resolve the reset options of one environment. What is drawn puts cube and target 8 cm apart at the least.
 
     Args:
         options: "state" (25,), "goal" (2,), (3,) or (25,), and "variation"; what is not given is drawn.
@@ -56,7 +66,7 @@ def make_start(options: Mapping[str, Any], rng: np.random.Generator, randomise: 
         randomise: names of the variations to draw where "variation" is not given; None for all.
 
     Raises:
-        ValueError: an unknown option, a state or goal of a wrong length, or an unknown variation.
+        ValueError: an unknown option, a state or goal that `as_state` or `as_goal` refuses, or an unknown variation.
     """
     unknown = sorted(set(options) - set(_RESET_KEYS))
     if unknown:
@@ -64,9 +74,11 @@ def make_start(options: Mapping[str, Any], rng: np.random.Generator, randomise: 
     given, goal, named = (options.get(key) for key in _RESET_KEYS)
     variation = make_variation(sample_variation(rng, randomise) if named is None else named)
     state = _draw_state(rng, variation) if given is None else as_state(given)
-    if state.shape != (STATE_SIZE,):
-        raise ValueError(f"state: expected one row for one environment, got shape {state.shape}")
-    return Start(state, as_goal(_draw_target(rng, state) if goal is None else goal, state, variation), variation)
+    found = as_goal(_draw_target(rng, state) if goal is None else goal, state, variation)
+    while given is None and goal is not None and _near(state, found[CUBE][:2]):
+        state = _draw_state(rng, variation)
+        found = as_goal(goal, state, variation)
+    return Start(state, found, variation)
 
 
 def as_goal(goal: ArrayLike, state: Array, variation: Variation) -> Array:
@@ -81,22 +93,26 @@ def as_goal(goal: ArrayLike, state: Array, variation: Variation) -> Array:
         variation: the scene's.
 
     Raises:
-        ValueError: another length, a number that is not finite, or a place out of the hand's reach.
+        ValueError: another length, a number that is not finite, a place out of the hand's reach, or one at which the
+            cube could not lie on the table.
     """
-    found = np.array(goal, np.float64)
-    if found.shape == (STATE_SIZE,):
-        return as_state(found)
-    if found.shape not in ((2,), (3,)) or not np.isfinite(found).all():
-        raise ValueError(f"goal: expected 2, 3 or {STATE_SIZE} finite numbers, got shape {found.shape}")
+    found, resting = finite_numbers("goal", goal, (2, 3, STATE_SIZE)), variation.cube_size / 2
+    if len(found) == STATE_SIZE:
+        return as_state(found, "goal")
     if ((found[:2] < LOW[:2]) | (found[:2] > HIGH[:2])).any():
         (left, low), (right, high) = LOW[:2], HIGH[:2]
         raise ValueError(
             f"goal: ({found[0]:g}, {found[1]:g}) is out of the hand's reach, x from {left:g} to {right:g} and "
             f"y from {low:g} to {high:g} m"
         )
+    if len(found) == 3 and abs(found[2] - resting) > SUCCESS_DISTANCE:
+        raise ValueError(
+            f"goal: z = {found[2]:g} m is more than {SUCCESS_DISTANCE:g} from {resting:g}, where the centre of a cube "
+            "on the table is; give x and y alone"
+        )
     way = found[:2] - state[CUBE][:2]
     way /= max(float(np.linalg.norm(way)), 1e-9)
-    place = np.concatenate((found, (variation.cube_size / 2,)))[:3]
+    place = np.concatenate((found, (resting,)))[:3]
     for turn in (0.0, 0.4, -0.4, 0.8, -0.8, 1.2, -1.2, np.pi):
         cos, sin = np.cos(turn), np.sin(turn)
         back = np.array((cos * way[0] - sin * way[1], sin * way[0] + cos * way[1]))
@@ -115,10 +131,7 @@ def draw_cube(rng: np.random.Generator) -> tuple[Array, float]:
 
 def clearance(state: Array, variation: Variation) -> float:
     """Return the distance in m between the fingers, as a disc, and the cube, from above; negative if they overlap."""
-    hand = hand_position(state)
-    if hand[2] > HEIGHT + variation.cube_size + FIST:
-        return float(hand[2] - HEIGHT - variation.cube_size)
-    offset = hand[:2] - state[CUBE][:2]
+    offset = hand_position(state)[:2] - state[CUBE][:2]
     yaw = cube_yaw(state)
     local = np.array(
         (np.cos(yaw) * offset[0] + np.sin(yaw) * offset[1], np.cos(yaw) * offset[1] - np.sin(yaw) * offset[0])
@@ -167,8 +180,13 @@ def _draw_target(rng: np.random.Generator, state: Array) -> Array:
     """Draw a place (2,) for the cube, not near where it is."""
     while True:
         place = rng.uniform(ZONE_LOW, ZONE_HIGH)
-        if np.linalg.norm(place - state[CUBE][:2]) >= _FAR:
+        if not _near(state, place):
             return place
+
+
+def _near(state: Array, place: Array) -> bool:
+    """Return whether the cube is so near to a place (2,) that an episode would be trivial."""
+    return bool(np.linalg.norm(place - state[CUBE][:2]) < _FAR)
 
 
 def _state(hand: Array | None, cube: Array, yaw: float | Array, variation: Variation) -> Array:
@@ -182,9 +200,13 @@ def _state(hand: Array | None, cube: Array, yaw: float | Array, variation: Varia
 
 
 def is_valid(states: ArrayLike) -> NDArray[np.bool_]:
-    """Return which states (..., 25) are fit for data: the cube flat on the table, where the hand can reach it."""
+    """Return which states (..., 25) are fit for data: the cube flat on the table, where the hand can reach it.
+
+    Flat is a height of the centre below 4 cm, half the largest cube and 1 cm, and a tilt below about 11 degrees.
+    """
     states = np.asarray(states, np.float64)
     place = states[..., CUBE]
     inside = ((place[..., :2] > LOW[:2]) & (place[..., :2] < HIGH[:2])).all(axis=-1)
     tilt = np.abs(states[..., CUBE_TURN][..., 1:3]).max(axis=-1)
-    return np.asarray(np.isfinite(states).all(axis=-1) & inside & (tilt < 0.3))
+    flat = (place[..., 2] < VARIATIONS["cube.size"].high / 2 + 0.01) & (tilt < 0.1)
+    return np.asarray(np.isfinite(states).all(axis=-1) & inside & flat)

@@ -48,12 +48,13 @@ class Variation:
 
 
 def make_variation(named: Mapping[str, Any] | Variation | None = None) -> Variation:
-    """Resolve named variations over the defaults.
+    """Resolve named variations over the defaults; one made by hand is checked, too.
 
     Raises:
         ValueError: an unknown name (the message lists the known ones) or a value outside its range.
     """
-    return named if isinstance(named, Variation) else Variation(**resolve(VARIATIONS, named, "PushCube"))
+    named = named.named() if isinstance(named, Variation) else named
+    return Variation(**resolve(VARIATIONS, named, "PushCube"))
 
 
 def merge_variation(present: Variation, change: Mapping[str, Any] | Variation | None, first: Variation) -> Variation:

@@ -2,6 +2,7 @@
 
 from gymnasium.vector import AutoresetMode
 
+from ..scene_checks import whole_number
 from ..scene_env import SceneEnv, SceneVectorEnv
 from .physics import CONTROL_HZ
 from .scenes import SceneOptions, Scenes
@@ -98,5 +99,5 @@ class PushTVectorEnv(SceneVectorEnv):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        scenes = Scenes(SceneOptions(obs_type, image_size, action_mode, success), num_envs)
+        scenes = Scenes(SceneOptions(obs_type, image_size, action_mode, success), whole_number("num_envs", num_envs))
         super().__init__(scenes, num_envs, render_mode, CONTROL_HZ, max_episode_steps, autoreset_mode)

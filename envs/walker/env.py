@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike
 
+from ..scene_checks import whole_number
 from ..scene_env import SceneEnv, SceneVectorEnv
 from .model import SECONDS_PER_STEP
 from .rewards import RewardFunction, get_reward
@@ -99,7 +100,12 @@ class WalkerVectorEnv(SceneVectorEnv):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        scenes = Scenes(SceneOptions(obs_type, image_size), num_envs, get_reward(task), make_variation(variation))
+        scenes = Scenes(
+            SceneOptions(obs_type, image_size),
+            whole_number("num_envs", num_envs),
+            get_reward(task),
+            make_variation(variation),
+        )
         super().__init__(scenes, num_envs, render_mode, _FPS, max_episode_steps, autoreset_mode)
         self._walkers = scenes
 

@@ -215,6 +215,13 @@ def test_bad_actions_are_refused(env_id, first, extra):
         env.step(action)
 
 
+@pytest.mark.parametrize("env_id", [name for name in IDS if name != "wmkit/TwoRoom-v0"])
+@pytest.mark.parametrize("num_envs", [-1, 0, 1.5])
+def test_bad_numbers_of_environments_are_one_clear_line(env_id, num_envs):
+    with pytest.raises(ValueError, match=f"num_envs must be a whole number of 1 or more, got {num_envs}$"):
+        _vector(env_id, num_envs, obs_type="state")
+
+
 @every_id
 def test_unknown_variations_are_answered_with_the_list(env_id):
     module = importlib.import_module(gymnasium.spec(env_id).entry_point.split(":")[0])

@@ -173,17 +173,49 @@ def test_one_scene_has_no_axis_and_pythons_own_numbers():
 
 def test_people_see_what_is_asked_for():
     assert _vector().render() is None
-    frames = _vector(mode="rgb_array").render()
-    assert [frame[0, 0, 0] for frame in frames] == [0, 1, 2]
-    assert _Single(_Counters(1), "rgb_array").render().shape == (4, 4, 3)
+    envs, env = _vector(mode="rgb_array"), _Single(_Counters(1), "rgb_array")
+    envs.reset()
+    env.reset()
+    assert [frame[0, 0, 0] for frame in envs.render()] == [0, 1, 2]
+    assert env.render().shape == (4, 4, 3)
     assert _Single(_Counters(1), None).render() is None
+
+
+@pytest.mark.parametrize("look", ["observe", "info", "render"])
+def test_there_is_nothing_to_see_before_the_reset(look):
+    envs = _vector(mode="rgb_array")
+    envs.reset(options={"reset_mask": [True, False, True]})
+    for env in (_Single(_Counters(1), "rgb_array"), envs):
+        with pytest.raises(ValueError, match=r"call reset\(\) first"):
+            getattr(env, look)()
+        env.reset()
+        assert getattr(env, look)() is not None
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (
+            np.full((3, 1), np.nan),
+            r"actions must be finite and of shape \(3, 1\), got shape \(3, 1\) with 3 not finite$",
+        ),
+        (np.zeros(3), r"actions must be finite and of shape \(3, 1\), got shape \(3,\)$"),
+        ("left", "actions: expected an array of numbers, got 'left'"),
+    ],
+)
+def test_bad_actions_are_refused(actions, message):
+    env = _vector()
+    env.reset()
+    with pytest.raises(ValueError, match=message):
+        env.step(actions)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"count": 0}, "num_envs=0 .* must be 1 or more"),
-        ({"limit": 0}, "max_episode_steps=0 must be 1 or more"),
+        ({"limit": 0}, "max_episode_steps must be a whole number of 1 or more, got 0"),
+        ({"limit": 1.5}, "max_episode_steps must be a whole number of 1 or more, got 1.5"),
+        ({"autoreset": None}, "unsupported autoreset_mode None; choose from next_step, disabled"),
         ({"mode": "human"}, "unknown render_mode 'human'; choose from None, rgb_array"),
         ({"autoreset": "same_step"}, "unsupported autoreset_mode 'same_step'; choose from next_step, disabled"),
         ({"autoreset": AutoresetMode.SAME_STEP}, "unsupported autoreset_mode"),

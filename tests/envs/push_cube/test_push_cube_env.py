@@ -7,6 +7,7 @@ from gymnasium.utils.env_checker import check_env
 
 from wmkit.envs.push_cube import PushCubeEnv, PushCubeExpert, PushCubeVectorEnv, hand_position
 from wmkit.envs.push_cube.kinematics import CUBE, CUBE_TURN
+from wmkit.envs.push_cube.scenes import SceneOptions
 
 
 def _actions(steps, size=2, seed=0):
@@ -212,11 +213,15 @@ def test_a_seed_fixes_episodes_one_after_another():
     ("options", "message"),
     [
         ({"state": np.zeros(9)}, r"state: expected 25 finite numbers, got shape \(9,\)"),
-        ({"state": np.full(25, np.nan)}, "expected 25 finite numbers"),
+        ({"state": np.full(25, np.nan)}, r"state: expected 25 finite numbers, got shape \(25,\) with 25 not finite"),
+        ({"state": "x"}, "state: expected an array of numbers, got 'x'"),
+        ({"goal": np.full(25, np.inf)}, r"goal: expected 2, 3 or 25 finite numbers, got shape \(25,\) with 25 not"),
+        ({"goal": np.zeros(25)}, "goal: the cube's quaternion"),
+        ({"goal": (0.5, 0.0, 0.06)}, "goal: z = 0.06 m is more than 0.025 from 0.025, where the centre of a cube on"),
         ({"state": np.zeros(25)}, "quaternion"),
         ({"goal": (0.4,)}, r"goal: expected 2, 3 or 25 finite numbers, got shape \(1,\)"),
         ({"goal": (5.0, 0.0)}, r"goal: \(5, 0\) is out of the hand's reach, x from 0.28 to 0.66"),
-        ({"goal": (0.4, np.nan)}, "goal: expected 2, 3 or 25 finite numbers"),
+        ({"goal": (0.4, np.nan)}, r"goal: expected 2, 3 or 25 finite numbers, got shape \(2,\) with 1 not finite"),
         ({"stat": np.zeros(25)}, "unknown reset option 'stat'; known: state, goal, variation"),
         ({"variation": {"cube.colour": (0, 0, 0)}}, "unknown PushCube variation 'cube.colour'; known: cube.color"),
         ({"variation": {"cube.mass": 3.0}}, "cube.mass: expected a number from 0.03 to 1, got 3.0"),
@@ -238,9 +243,14 @@ def test_bad_options_are_one_clear_line(options, message):
         ({"obs_type": "image"}, "unknown obs_type 'image'; choose from pixels, state, proprioception"),
         ({"obs_type": None}, "unknown obs_type None"),
         ({"action_mode": "joints"}, "unknown action_mode 'joints'; choose from plane, space"),
+        ({"action_mode": ["plane"]}, r"unknown action_mode \['plane'\]; choose from plane, space"),
         ({"cameras": ("front", "back")}, "cameras is .*'back'.*; choose one or more, each once, of front, side, top"),
         ({"cameras": "top,top"}, "cameras is 'top,top'"),
         ({"cameras": ()}, "cameras is "),
+        ({"cameras": None}, "cameras is None; give names, of front, side, top"),
+        ({"cameras": 5}, "cameras is 5; give names, of front, side, top"),
+        ({"randomise": None}, "randomise is None; give names, of all, cube.color, cube.size"),
+        ({"randomise": True}, "randomise is True; give names, of all, cube.color, cube.size"),
         ({"cameras": ""}, "cameras is ''"),
         ({"randomise": "cube.weight"}, "unknown PushCube variation 'cube.weight'; known: cube.color, cube.size"),
         ({"randomise": ("cube.mass", "all")}, "unknown PushCube variation 'all'"),
@@ -256,11 +266,26 @@ def test_bad_arguments_are_one_clear_line(arguments, message):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("action", [(np.nan, 0.0), (np.inf, 0.0), (0.0,), (0.0, 0.0, 0.0), 0.0])
-def test_bad_actions_are_one_clear_line_and_change_nothing(action):
+def test_names_may_be_joined_with_blanks_and_all_is_all():
+    assert SceneOptions(cameras="front, side").views == ("front", "side")
+    assert SceneOptions(randomise="cube.mass, cube.size").randomised == ("cube.mass", "cube.size")
+    assert SceneOptions(randomise=("all",)).randomised is SceneOptions(randomise="all").randomised is None
+
+
+@pytest.mark.parametrize(
+    ("action", "got"),
+    [
+        ((np.nan, 0.0), r"shape \(2,\) with 1 not finite"),
+        ((np.inf, np.inf), r"shape \(2,\) with 2 not finite"),
+        ((0.0,), r"shape \(1,\)"),
+        ((0.0, 0.0, 0.0), r"shape \(3,\)"),
+        (0.0, r"shape \(\)"),
+    ],
+)
+def test_bad_actions_are_one_clear_line_and_change_nothing(action, got):
     env = PushCubeEnv("state")
     before = env.reset(seed=0)[1]["state"]
-    with pytest.raises(ValueError, match="action") as caught:
+    with pytest.raises(ValueError, match=rf"actions must be finite and of shape \(2,\), got {got}$") as caught:
         env.step(action)
     assert "\n" not in str(caught.value)
     np.testing.assert_array_equal(env.info()["state"], before)
@@ -290,11 +315,32 @@ def test_what_comes_before_the_reset_is_refused(change, value):
         getattr(PushCubeEnv("state"), change)(value)
 
 
-def test_a_diverged_simulation_is_an_error(far, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log
-    env = PushCubeEnv("state")
-    env.reset(options={"state": far[0] + 1e12 * (np.arange(25) > 12), "goal": (0.4, 0.0)})
-    with pytest.raises(ValueError, match="diverged; reset"):
-        env.step((0, 0))
-    env.reset(seed=0)
-    assert np.isfinite(env.step((0, 0))[0]["state"]).all()
+@pytest.mark.parametrize("count", [3, 9])
+def test_a_diverged_simulation_is_a_silent_error_and_the_others_go_on(far, monkeypatch, tmp_path, capfd, count):
+    """A cube that slides out of its goal says whether the others were measured."""
+    monkeypatch.chdir(tmp_path)
+    env = PushCubeVectorEnv(count, "state", autoreset_mode="disabled")
+    states = far[:count].copy()
+    states[1, 13:], states[2, 19] = 1e12, 1.0
+    assert env.reset(options={"state": states, "goal": far[:count]})[1]["success"].all()
+    with pytest.raises(ValueError, match="simulation of environment 1 diverged; reset it"):
+        env.step(np.zeros((count, 2)))
+    info = env.info()
+    assert np.linalg.norm(info["state"][2, CUBE] - far[2, CUBE]) > 0.025
+    assert info["success"].tolist() == [row not in (1, 2) for row in range(count)]
+    assert not list(tmp_path.iterdir())
+    assert not "".join(capfd.readouterr())
+    env.reset(seed=0, options={"reset_mask": np.arange(count) == 1})
+    assert np.isfinite(env.step(np.zeros((count, 2)))[0]["state"]).all()
+
+
+@pytest.mark.parametrize(("index", "value"), [(1, 0.5), (8, -0.5)])
+def test_a_state_without_sense_is_refused_and_changes_nothing(drawn, index, value):
+    env = PushCubeVectorEnv(2, "state", autoreset_mode="disabled")
+    before, states = env.reset(seed=0)[1]["state"], drawn["state"][:2].copy()
+    states[1, index] = value
+    for change in (lambda: env.set_state(states), lambda: env.reset(options={"state": states})):
+        with pytest.raises(ValueError, match=r"^state: (joint_2 is|the cube's centre)") as caught:
+            change()
+        assert "\n" not in str(caught.value)
+        np.testing.assert_array_equal(env.info()["state"], before)

@@ -31,6 +31,7 @@ def _state(yaw=0.0, cube=(0.45, 0.05, 0.025)):
     state = np.zeros(25)
     state[CUBE] = cube
     state[9:13] = np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)
+    state[1:3] = 3.0
     return state
 
 
@@ -108,8 +109,14 @@ def test_states_are_copied_and_quaternions_brought_to_length_one():
     [
         (np.zeros(24), "expected 25 finite numbers"),
         (3.0, "expected 25 finite numbers"),
-        (np.full(25, np.nan), "expected 25 finite numbers"),
-        (np.full((2, 25), np.inf), "expected 25 finite numbers"),
+        (np.full(25, np.nan), r"state: expected 25 finite numbers, got shape \(25,\) with 25 not finite$"),
+        (np.full((2, 25), np.inf), r"expected 25 finite numbers, got shape \(2, 25\) with 50 not finite$"),
+        ("x", "state: expected an array of numbers, got 'x'"),
+        (_state(0.3) + 6 * (np.arange(25) == 1), r"state: joint_2 is 9 rad; its limits are 0.820305 and 5.46288"),
+        (
+            _state(0.3) - 0.5 * (np.arange(25) == 8),
+            "state: the cube's centre, z = -0.475 m, lies below the table's top",
+        ),
         (np.zeros(25), r"quaternion .* is zero; give \(1, 0, 0, 0\)"),
     ],
 )

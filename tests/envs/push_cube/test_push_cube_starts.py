@@ -16,6 +16,9 @@ from wmkit.envs.push_cube.kinematics import CUBE, JOINT_LIMITS, cube_yaw, hand_p
 from wmkit.envs.push_cube.starts import ZONE_HIGH, ZONE_LOW, clearance, is_valid, move_cube
 from wmkit.envs.push_cube.task import PUSH_CUBE
 
+_FLAT = [(8, 0.039, True), (8, 0.041, False), (10, 0.09, True), (10, 0.11, False)]
+"""Number of a state, a value of it, and whether that is a cube flat on the table."""
+
 
 def _solves(starts, share, steps=100):
     """Whether the expert solves such a share of scenes, stepped together until it has."""
@@ -100,9 +103,21 @@ def test_a_goal_that_is_a_place_is_where_the_cube_is_to_lie(goal):
     np.testing.assert_array_equal(info["goal_state"][CUBE], expected)
 
 
-def test_a_goal_that_is_a_state_is_taken_as_it_is(drawn):
-    info = PushCubeEnv("state").reset(seed=0, options={"goal": drawn["state"][7]})[1]
-    np.testing.assert_array_equal(info["goal_state"], drawn["state"][7])
+@pytest.mark.parametrize("as_place", [True, False])
+def test_a_start_drawn_for_a_given_goal_is_never_solved(drawn, as_place):
+    goal = drawn["state"][7]
+    info = PushCubeVectorEnv(60, "state").reset(seed=0, options={"goal": goal[6:8] if as_place else goal})[1]
+    assert np.linalg.norm(info["state"][:, 6:8] - goal[6:8], axis=1).min() >= 0.08
+    if not as_place:
+        np.testing.assert_array_equal(info["goal_state"], np.tile(goal, (60, 1)))
+
+
+def test_nothing_is_drawn_where_both_are_given(drawn):
+    state = drawn["state"][7]
+    info = PushCubeEnv("state").reset(seed=0, options={"state": state, "goal": state})[1]
+    np.testing.assert_array_equal(info["state"], state)
+    np.testing.assert_array_equal(info["goal_state"], state)
+    assert info["success"]
 
 
 def test_the_cube_is_moved_elsewhere_flat_and_clear_of_the_hand(drawn):
@@ -121,7 +136,15 @@ def test_the_cube_is_moved_elsewhere_flat_and_clear_of_the_hand(drawn):
 
 @pytest.mark.parametrize(
     ("index", "value", "expected"),
-    [(None, 0, True), (6, 0.9, False), (7, -0.3, False), (10, 0.5, False), (11, -0.5, False), (3, np.nan, False)],
+    [
+        (None, 0, True),
+        (6, 0.9, False),
+        (7, -0.3, False),
+        (10, 0.5, False),
+        (11, -0.5, False),
+        (3, np.nan, False),
+        *_FLAT,
+    ],
 )
 def test_which_states_are_fit_for_data(drawn, index, value, expected):
     state = np.array(drawn["state"][0])

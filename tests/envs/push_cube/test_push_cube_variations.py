@@ -7,6 +7,7 @@ from wmkit.envs.push_cube import VARIATIONS, PushCubeEnv, PushCubeVectorEnv, mak
 from wmkit.envs.push_cube.changes import CHANGES
 from wmkit.envs.push_cube.kinematics import CUBE, CUBE_TURN
 from wmkit.envs.push_cube.model import make_model, shared_model
+from wmkit.envs.push_cube.variations import Variation
 
 CUBES_BODY, CUBES_FREEDOMS = {15}, set(range(6, 12))
 
@@ -183,6 +184,13 @@ def test_another_colour_is_another_at_every_strength():
         found = CHANGES["colour"](strength, np.random.default_rng(0))["cube.color"]
         assert make_variation({"cube.color": found}).cube_color == tuple(found) != default
     assert CHANGES["colour"](0.0, np.random.default_rng(0))["cube.color"] == default
+
+
+def test_a_variation_made_by_hand_is_checked():
+    with pytest.raises(ValueError, match=r"cube.mass: expected a number from 0.03 to 1, got -1"):
+        PushCubeEnv("state").reset(options={"variation": Variation(cube_mass=-1)})
+    found = make_variation(Variation(cube_color=[1, 2, 3]))
+    assert shared_model(found) is shared_model(make_variation({"cube.color": (1, 2, 3)}))
 
 
 def test_names_round_trip():
