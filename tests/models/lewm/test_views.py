@@ -28,12 +28,12 @@ def test_rooms_may_be_flipped_but_not_turned():
 
 def test_five_or_six_numbers_are_not_turned_like_two():
     for task in ("ogbench-cube", "walker"):
-        with pytest.raises(UserError, match="to none$"):
+        with pytest.raises(UserError, match=r"to none$"):
             check(presets.TINY, task)
 
 
 def test_who_says_nothing_is_let_be():
     mine = replace(registry.load("environments", "pusht"), symmetries=None)
     presets._check_views(presets.TINY, mine)
-    with pytest.raises(UserError, match="to none$"):
+    with pytest.raises(UserError, match=r"to none$"):
         presets._check_views(presets.TINY, replace(mine, action_low=(-1.0,) * 4, action_high=(1.0,) * 4))
