@@ -140,7 +140,7 @@ def hidden(args: Args) -> dict[str, Any]:
 def _unseen(pixels: np.ndarray) -> np.ndarray:
     """Return whether pictures (B, S, S, 3) show nothing red, (B,) bool."""
     red = pixels[..., 0].astype(int) > pixels[..., 1].astype(int) + 60
-    return ~red.any(axis=(1, 2))
+    return np.logical_not(red.any(axis=(1, 2)))
 
 
 def rates(args: Args) -> dict[str, Timed]:
