@@ -243,7 +243,7 @@ def test_interrupting_a_real_run():
 def test_bench_measures_every_environment(capsys):
     assert program.main(["bench", "env", "--seconds", "0.01", "--json"]) == 0
     rates = json.loads(capsys.readouterr().out)["rates"]
-    assert {case.split("/")[0] for case in rates} == {"two-room", "pusht", "walker"}
+    assert {case.split("/")[0] for case in rates} == {"two-room", "pusht", "walker", "push-cube"}
     assert all(rate > 0 for rate in rates.values())
 
 
