@@ -56,6 +56,21 @@ def test_plays_saves_beside_the_model_and_says_what_it_promises(folder, tmp_path
     assert found.nominal.looks_mean.size > 0
 
 
+def test_episodes_end_where_the_task_does(folder, tmp_path, monkeypatch):
+    """TwoRoom holds for numbers that are finite."""
+    ends = []
+
+    def watched(signals, begin, budgets, **options):
+        table = begin(np.array([0, 1]))
+        ends.append(table.finished(np.array([[0.2, 0.2], [np.nan, 0.2]])))
+        table.env.close()
+        return played(signals, begin, budgets, **options)
+
+    monkeypatch.setattr("wmkit.monitor.traces.played", watched)
+    assert _calibrate(folder, *RATE, "--protocol", "short", "--out", tmp_path) == 0
+    assert ends[0].tolist() == [False, True]
+
+
 def test_recorded_episodes_are_taken_as_they_are(folder, tmp_path):
     assert _calibrate(folder, *RATE, "--source", "recorded", "--out", tmp_path) == 0
     assert Calibration.load(tmp_path).facts["source"] == "recorded by the expert policy"

@@ -163,7 +163,7 @@ def _draw_curve(
     axes.axvline(0.0, color=_INK, linewidth=1.0, linestyle=":")
     axes.plot(times, score, color=_BLUE, linewidth=1.8, zorder=3)
     axes.scatter(times, score, s=26, c=[_RED if on else _BLUE for on in alarm], zorder=4)
-    axes.annotate(label, (0.0, limits[0]), xytext=(4, 4), textcoords="offset points", fontsize=7.5, color=_SOFT)
+    axes.annotate(label, (0.0, limits[0]), xytext=(4, 13), textcoords="offset points", fontsize=7.5, color=_SOFT)
     _label_kinds(axes, times, score, trace.kind[episode, shown], alarm, limits[1])
     axes.set_ylabel("surprise", fontsize=9, color=_SOFT)
     axes.tick_params(labelsize=8, colors=_SOFT, which="both", length=2)

@@ -60,11 +60,10 @@ class Nominal:
 
     Attributes:
         one_step: (D,), standard deviation of the one-step residuals.
-        metric: (D, D), what a one-step residual e is measured by, the square root of e' metric e: the precision over D,
-            so that errors which usually come together do not count twice.
         steadiness: (5,), weights of `_circumstances` in the logarithm of a step's usual one-step error.
         k_step: (D,), of the k-step residuals; NaN without.
-        precision: (D, D), inverse covariance of the one-step residuals, shrunk towards its diagonal.
+        precision: (D, D), inverse covariance of the one-step residuals, shrunk towards its diagonal; they are measured
+            by their Mahalanobis length, so that errors which usually come together do not count twice.
         edges: (J, 7), see `fit_ratios`.
         ratios: (J, 8, 30), see `fit_ratios`.
         table: (1001,), sorted one-step scores at even quantiles.
@@ -79,7 +78,6 @@ class Nominal:
     """
 
     one_step: np.ndarray
-    metric: np.ndarray
     steadiness: np.ndarray
     k_step: np.ndarray
     precision: np.ndarray
@@ -110,7 +108,7 @@ class Nominal:
         one_step = _spread(residuals)
         around = _circumstances(joined["one_step"], joined["others"], joined["expected"], one_step)
         precision = _precision(residuals)
-        errors = _length(joined["one_step"], precision / precision.shape[0])
+        errors = _length(joined["one_step"], precision)
         steadiness = _steadiness(around, errors)
         scores = errors / _usual(around, steadiness)
         scores = np.sort(scores[np.isfinite(scores)])
@@ -118,7 +116,6 @@ class Nominal:
         edges, ratios = fit_ratios(*effects(joined["one_step"], joined["others"], precision))
         first = cls(
             one_step=one_step,
-            metric=precision / precision.shape[0],
             steadiness=steadiness,
             k_step=_spread(joined["k_step"]),
             precision=precision,
@@ -161,7 +158,7 @@ class Nominal:
             rows: (R,), which of B.
         """
         around = _circumstances(raw.one_step, raw.others, raw.expected, self.one_step)
-        one = _length(raw.one_step, self.metric) / _usual(around, self.steadiness)
+        one = _length(raw.one_step, self.precision) / _usual(around, self.steadiness)
         along, size = effects(raw.one_step, raw.others, self.precision)
         evidence = log_ratios(along, size, self.edges, self.ratios)
         bets = log_betting(p_values(np.nan_to_num(one), self.table))
@@ -201,7 +198,7 @@ class Nominal:
 
     def energies(self, residuals: np.ndarray) -> np.ndarray:
         """Return the squared Mahalanobis lengths (R, J) of residuals (R, J, D)."""
-        return np.einsum("rjd,de,rje->rj", residuals, self.precision, residuals)
+        return _energy(residuals, self.precision)
 
     def rougher(self, looks: np.ndarray) -> np.ndarray:
         """Return how many standard deviations rougher than normal descriptions (R, F) of looks are, (R,)."""
@@ -297,9 +294,14 @@ def _usual(around: np.ndarray, steadiness: np.ndarray) -> np.ndarray:
     return np.exp(_TRUST * np.clip(around @ steadiness, -1.0, 2.0))
 
 
-def _length(residuals: np.ndarray, metric: np.ndarray) -> np.ndarray:
-    """Return the lengths (R,) of residuals (R, D) in a metric (D, D)."""
-    return np.sqrt(np.einsum("rd,de,re->r", residuals, metric, residuals))
+def _length(residuals: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Return the Mahalanobis lengths (R,) of residuals (R, D) over the square root of D, 1 in the root mean square."""
+    return np.sqrt(_energy(residuals, precision) / precision.shape[0])
+
+
+def _energy(residuals: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Return the squared Mahalanobis lengths (...) of residuals (..., D)."""
+    return np.einsum("...d,de,...e->...", residuals, precision, residuals)
 
 
 def _rms(values: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The study's runs: what is paired, when things change, and what the monitor is shown."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,15 @@ def test_what_lies_beyond_an_episodes_end_is_unknown(task, starts):
     half = trace.select(np.arange(5) < 2)
     np.testing.assert_array_equal(half.score, trace.score[:2])
     np.testing.assert_array_equal(half.ends, trace.ends[:2])
+
+
+def test_an_episode_that_leaves_the_tasks_domain_is_over_and_no_success(task, starts):
+    trace = _run(replace(task, valid=lambda states: states[:, 1] < 0.5), starts, Change(MOMENTS))
+    whole = _run(task, starts, Change(MOMENTS))
+    assert whole.success[1:].any()
+    assert not trace.success.any()
+    assert (trace.ends[1:] < whole.ends[1:]).all()
+    np.testing.assert_array_equal(np.isnan(trace.score), trace.steps[None] > trace.ends[:, None])
 
 
 def test_alarms_and_kinds_are_kept(task, starts):

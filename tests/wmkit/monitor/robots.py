@@ -18,11 +18,12 @@ MODEL = LinearModel(
 def episodes(count, steps, seed=0, *, change=None, at=10, noise=NOISE):
     """Return latents (count, steps + 1, SIZE) and the blocks sent (count, steps, A).
 
-    `change(states, actions (count, steps, REPEAT, 2), step)` returns the states and actions that hold from model step
-    `at` on.
+    `noise` is of each number, or a matrix that mixes them. `change(states, actions (count, steps, REPEAT, 2), step)`
+    returns the states and actions that hold from model step `at` on.
     """
     rng = np.random.default_rng(seed)
     sent = rng.uniform(-1, 1, (count, steps, REPEAT, 2))
+    mixed = noise * np.eye(SIZE) if np.ndim(noise) == 0 else noise
     a, b = MODEL._transition.double().numpy(), MODEL._control.double().numpy()
     state = rng.normal(size=(count, SIZE))
     found = [state]
@@ -32,14 +33,14 @@ def episodes(count, steps, seed=0, *, change=None, at=10, noise=NOISE):
             state, done = change(state, sent, step)
         for part in range(REPEAT):
             state = state @ a + done[:, part] @ b
-        state = state + noise * rng.normal(size=state.shape)
+        state = state + rng.normal(size=state.shape) @ mixed
         found.append(state)
     return torch.from_numpy(np.stack(found, axis=1)).float(), torch.from_numpy(sent.reshape(count, steps, -1)).float()
 
 
-def raw_episodes(count, steps, seed=0, model=MODEL, k=3):
+def raw_episodes(count, steps, seed=0, model=MODEL, k=3, noise=NOISE):
     """Return the raw signals of nominal episodes, each apart."""
-    latents, blocks = episodes(count, steps, seed)
+    latents, blocks = episodes(count, steps, seed, noise=noise)
     found = []
     for row in range(count):
         signals = Signals(model, k=k)

@@ -53,6 +53,22 @@ def test_teleport_is_seen_at_once_called_state_and_over_soon(monitor):
     assert "at a stroke" in reports[AT + 1][0].text
 
 
+def test_errors_that_usually_come_together_count_once():
+    """Two numbers err alike: a jump of both is nothing new, as large a jump of one against the other is."""
+    mixed = NOISE * np.array([[1.0, 1.0, 0.0], [0.0, 0.1, 0.0], [0.0, 0.0, 1.0]])
+    usual = calibrate(raw_episodes(250, STEPS, noise=mixed), MODEL, per_step=0.01, per_episode=0.05)
+
+    def seen(way):
+        def jump(states, sent, step):
+            return states + (step == AT) * NOISE * np.array(way), sent[:, step]
+
+        data = episodes(100, STEPS, seed=2, noise=mixed, change=jump, at=AT)
+        return detected(watch(SurpriseMonitor(MODEL, usual), *data), 1)
+
+    assert seen((1.0, 1.0, 0.0)) < 0.2
+    assert seen((1.0, -1.0, 0.0)) == 1.0
+
+
 @pytest.mark.parametrize("gain", [0.5, 0.25])
 def test_weak_actuators_are_seen_called_dynamics_and_measured(monitor, gain):
     reports = watch(monitor, *episodes(50, STEPS, seed=4, change=lambda s, sent, t: (s, gain * sent[:, t]), at=AT))
